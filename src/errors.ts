@@ -1,0 +1,48 @@
+/** Every code an error of this package can carry, and what it means. */
+export const errorCodes = {
+  INVALID_OPTION: 'an option has the wrong type or is out of range',
+  INVALID_ARGUMENT: 'an argument has the wrong type or is out of range',
+  CLOSED: 'the table, store or engine was closed',
+  UNKNOWN_TARGET: 'no target of that name, or a handle that is stale or foreign',
+  DUPLICATE_TARGET: 'a target of that name exists',
+  TABLE_FULL: 'every slot of the table is taken',
+  OVERCOMMITTED: 'reservations or an allocation exceed the rate or burst of the resource',
+  COST_TOO_LARGE: 'the request costs more than its bucket and the reservoir can ever hold',
+  DEADLINE: 'the deadline passed before the tokens came',
+  ABORTED: 'the signal was aborted while waiting',
+  QUEUE_FULL: 'as many requests as allowed are waiting',
+  TRACE_MALFORMED: 'a trace file cannot be read as one',
+  HISTORY_UNAVAILABLE: 'the history cannot be opened, read or written',
+  MODEL_UNAVAILABLE: 'the model is missing, corrupt or of the wrong shape',
+  WORKER_FAILED: 'a worker thread died or did not answer in time',
+  NATIVE_UNAVAILABLE: 'the native addon is not built or cannot be loaded',
+} as const;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+/**
+ * The one error class of the package. `code` is stable and is what programs should branch on; the
+ * message is for people.
+ */
+export class ForetokenError extends Error {
+  override readonly name = 'ForetokenError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** An error as plain data: structured clone drops an error's class and code between threads. */
+export interface ErrorRecord {
+  code: ErrorCode;
+  message: string;
+}
+
+export const toErrorRecord = (error: unknown, fallback: ErrorCode): ErrorRecord =>
+  error instanceof ForetokenError
+    ? { code: error.code, message: error.message }
+    : { code: fallback, message: error instanceof Error ? error.message : String(error) };
+
+export const fromErrorRecord = (record: ErrorRecord): ForetokenError => new ForetokenError(record.code, record.message);

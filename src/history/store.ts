@@ -1,0 +1,95 @@
+/**
+ * What happened in one step, one row per target that was active in it. All arrays have the length
+ * of `targets`. Counts are of this step alone, not running totals.
+ */
+export interface StepRecord {
+  /** Unix time in ms at which the step began. */
+  timeMs: number;
+  stepMs: number;
+  targets: readonly string[];
+  arrivals: Float64Array;
+  admitted: Float64Array;
+  denied: Float64Array;
+  /** Tokens asked for, admitted or not: the demand. */
+  demandTokens: Float64Array;
+  admittedTokens: Float64Array;
+  readBytes: Float64Array;
+  writeBytes: Float64Array;
+  /** Requests whose completion was reported, and the sum of their processing times. */
+  completions: Float64Array;
+  durationNs: Float64Array;
+}
+
+/**
+ * Forecasts whose horizon has passed, beside what came. All arrays have the length of `targets`.
+ * Rates are tokens/s, the mean over the horizon.
+ */
+export interface ForecastRecord {
+  /** Unix time in ms at which the forecast was made: the end of the last step it knew. */
+  timeMs: number;
+  horizonMs: number;
+  /** Name of the engine that made them. */
+  engine: string;
+  targets: readonly string[];
+  q50: Float64Array;
+  q90: Float64Array;
+  actual: Float64Array;
+}
+
+/** One row of a target's series at some resolution; `*Max` are maxima of the steps it covers. */
+export interface SeriesPoint {
+  timeMs: number;
+  arrivals: number;
+  admitted: number;
+  denied: number;
+  demandTokens: number;
+  /** Largest demand of one step within the point, tokens. */
+  demandTokensMax: number;
+  admittedTokens: number;
+  readBytes: number;
+  writeBytes: number;
+  completions: number;
+  durationNs: number;
+}
+
+/** The resolutions kept: raw steps, then 10 s, 1 min and 1 h rollups. */
+export type Resolution = 'step' | '10s' | '1m' | '1h';
+
+/** Demand of the last steps, oldest first: `data[step * targets.length + column]`, tokens a step. */
+export interface DemandMatrix {
+  timeMs: number;
+  stepMs: number;
+  steps: number;
+  targets: readonly string[];
+  data: Float32Array;
+}
+
+/**
+ * Where the history lies. Writes are queued and never block the caller; a failed write is counted and
+ * reported by `health`, it does not throw into the loop.
+ */
+export interface HistoryStore extends AsyncDisposable {
+  /** Where it lies, for people: a path, `memory`, a URL. */
+  readonly location: string;
+  appendStep(record: StepRecord): void;
+  appendForecasts(record: ForecastRecord): void;
+  /** Resolves when everything appended so far can be read back and survives a crash. */
+  flush(): Promise<void>;
+  /** Points of one target in [fromMs, toMs), oldest first. */
+  series(target: string, resolution: Resolution, fromMs: number, toMs: number): Promise<SeriesPoint[]>;
+  /** Demand of up to `steps` steps of `stepMs` before `toMs`, for all targets seen in them. Gaps are zeros. */
+  recentDemand(steps: number, stepMs: number, toMs?: number): Promise<DemandMatrix>;
+  /** Resolved forecasts of one target in [fromMs, toMs). */
+  forecasts(
+    target: string,
+    fromMs: number,
+    toMs: number,
+  ): Promise<{ timeMs: number; horizonMs: number; engine: string; q50: number; q90: number; actual: number }[]>;
+  /** Small named documents that must survive a restart (calibration, weights, model versions). */
+  putState(name: string, value: Uint8Array): Promise<void>;
+  getState(name: string): Promise<Uint8Array | undefined>;
+  /** Folds steps into rollups and deletes what is past its retention. Also runs by itself. */
+  compact(): Promise<void>;
+  health(): { pending: number; written: number; failed: number; lastError?: string };
+  close(): Promise<void>;
+}
