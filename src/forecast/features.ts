@@ -1,0 +1,291 @@
+/** Raised whenever the features change meaning, order or number: weights fit one version only. */
+export const featureVersion = 1;
+
+/** EWMA spans, steps. */
+const spans = [2, 5, 10, 30, 100, 300, 1000] as const;
+const alphas = spans.map((span) => 2 / (span + 1));
+/** Demand is measured against the EWMA of this index, or a part of the slowest if that is more. */
+const scaleSpan = 5;
+const scaleFloor = 0.02;
+
+/** Logarithms of ratios bottom out here: a fiftieth of the scale is as good as nothing. */
+const ratioFloor = 0.02;
+
+/** Without demand for so many steps a row is forgotten; until its next demand it costs nothing. */
+export const forgetAfterSteps = 1024;
+
+/** Steps of demand kept per row for finding its period, and how often a row is searched for it. */
+const ringSize = 256;
+const searchEvery = 64;
+const minPeriod = 3;
+const maxPeriod = ringSize / 2;
+/** Below this autocorrelation there is no period to speak of. */
+const minCorrelation = 0.15;
+/** Spans ahead, steps, over which the last periods are averaged. */
+const seasonSpans = [1, 5, 30] as const;
+
+/** Fields of a row's state, float32 each. */
+const field = {
+  seen: 0,
+  ewma: 1,
+  dev30: 8,
+  dev300: 9,
+  active: 10,
+  sinceActive: 11,
+  sinceBurst: 12,
+  interval: 13,
+  intervalDev: 14,
+  bursts: 15,
+  previous: 16,
+  peak: 17,
+  burstSize: 18,
+  period: 19,
+  correlation: 20,
+  last: 21,
+} as const;
+const fields = 22;
+
+/** Features per row. */
+export const featureCount = 29;
+
+/** Float32 counts exactly up to twice this; a multiple of the ring, so that falling back to half of it keeps the order. */
+const maxSeen = 2 ** 23;
+
+/** Fields of the state shared by all rows: EWMAs of the total demand. */
+const totalSpans = [5, 30, 300] as const;
+const totalFields = totalSpans.length + 1;
+
+/**
+ * Turns streams of demand, one per row, into features that are free of scale: the same for 0.1 and for a
+ * million a step, for requests and for bytes, for any length of step. Learning and forecasting run the same
+ * code. The state is plain float32, in shared memory if `buffer` is, so that it outlives the thread
+ * that works on it.
+ */
+export class FeatureBank {
+  readonly rows: number;
+  readonly #state: Float32Array;
+  readonly #ring: Float32Array;
+  readonly #total: Float32Array;
+  readonly #season = new Float32Array(seasonSpans.length);
+  readonly #totalFeatures = new Float32Array(3);
+
+  static byteLength(rows: number): number {
+    return 4 * (totalFields + rows * (fields + ringSize));
+  }
+
+  constructor(rows: number, buffer: ArrayBufferLike = new ArrayBuffer(FeatureBank.byteLength(rows))) {
+    this.rows = rows;
+    this.#total = new Float32Array(buffer, 0, totalFields);
+    this.#state = new Float32Array(buffer, 4 * totalFields, rows * fields);
+    this.#ring = new Float32Array(buffer, 4 * (totalFields + rows * fields), rows * ringSize);
+  }
+
+  reset(row: number): void {
+    this.#state.fill(0, row * fields, (row + 1) * fields);
+  }
+
+  /** Floats that `readRow` and `writeRow` move. */
+  static readonly rowFloats = fields + ringSize;
+
+  /** The averages of the total demand; the array is the bank's own. */
+  get total(): Float32Array {
+    return this.#total;
+  }
+
+  readRow(row: number, out: Float32Array, offset: number): void {
+    out.set(this.#state.subarray(row * fields, (row + 1) * fields), offset);
+    out.set(this.#ring.subarray(row * ringSize, (row + 1) * ringSize), offset + fields);
+  }
+
+  writeRow(row: number, from: Float32Array, offset: number): void {
+    this.#state.set(from.subarray(offset, offset + fields), row * fields);
+    this.#ring.set(from.subarray(offset + fields, offset + fields + ringSize), row * ringSize);
+  }
+
+  /** Whether the row has a history: if not, nothing is forecast for it. */
+  isActive(row: number): boolean {
+    return this.#state[row * fields + field.seen]! > 0;
+  }
+
+  /** Tokens a step that the row's features and forecasts are measured in; 0 for an inactive row. */
+  scale(row: number): number {
+    const base = row * fields + field.ewma;
+    return Math.max(this.#state[base + scaleSpan]!, scaleFloor * this.#state[base + spans.length - 1]!);
+  }
+
+  /** Takes in the demand of all rows together. Call once a step, before the rows. */
+  advanceTotal(total: number): void {
+    const t = this.#total;
+    if (t[0] === 0 && total === 0) return;
+    t[0] = Math.min(t[0]! + 1, maxSeen);
+    const seen = t[0];
+    totalSpans.forEach((span, i) => {
+      t[i + 1]! += Math.max(2 / (span + 1), 1 / seen) * (total - t[i + 1]!);
+    });
+    const scale = t[3]!;
+    this.#totalFeatures[0] = logRatio(total, scale);
+    this.#totalFeatures[1] = logRatio(t[1]!, scale);
+    this.#totalFeatures[2] = logRatio(t[2]!, scale);
+  }
+
+  /**
+   * Takes in a row's demand of the step that ended and writes its features.
+   * @returns whether the row is active; if not, nothing was written
+   */
+  advance(row: number, demand: number, out: Float32Array, offset: number): boolean {
+    const s = this.#state;
+    const base = row * fields;
+    if (s[base] === 0) {
+      if (!(demand > 0)) return false;
+      this.#start(row);
+    }
+    const sinceActive = demand > 0 ? 0 : s[base + field.sinceActive]! + 1;
+    if (sinceActive > forgetAfterSteps) {
+      this.reset(row);
+      return false;
+    }
+    const seen = s[base]! + 1 < maxSeen ? s[base]! + 1 : maxSeen / 2;
+    s[base] = seen;
+    s[base + field.sinceActive] = sinceActive;
+    s[base + field.previous] = s[base + field.last]!;
+    s[base + field.last] = demand;
+    this.#ring[row * ringSize + ((seen - 1) % ringSize)] = demand;
+
+    this.#advanceBursts(base, demand, seen);
+    const ewma = base + field.ewma;
+    const expected = s[ewma + 3]!;
+    for (let k = 0; k < spans.length; k++) s[ewma + k]! += Math.max(alphas[k]!, 1 / seen) * (demand - s[ewma + k]!);
+    const deviation = seen > 1 ? Math.abs(demand - expected) : 0;
+    s[base + field.dev30]! += Math.max(alphas[3]!, 1 / seen) * (deviation - s[base + field.dev30]!);
+    s[base + field.dev300]! += Math.max(alphas[5]!, 1 / seen) * (deviation - s[base + field.dev300]!);
+    s[base + field.active]! += Math.max(alphas[4]!, 1 / seen) * ((demand > 0 ? 1 : 0) - s[base + field.active]!);
+    s[base + field.peak] = Math.max(demand, s[base + field.peak]! * (1 - alphas[4]!));
+    // Rows are searched in turn, so that no step pays for all of them.
+    if (seen >= 4 * minPeriod && (seen + row) % searchEvery === 0) this.#findPeriod(row, seen);
+    this.#write(row, out, offset);
+    return true;
+  }
+
+  #start(row: number): void {
+    const base = row * fields;
+    this.#state.fill(0, base, base + fields);
+    this.#ring.fill(0, row * ringSize, (row + 1) * ringSize);
+  }
+
+  /** A burst begins with a step well above what is usual, after one that was not. */
+  #advanceBursts(base: number, demand: number, seen: number): void {
+    const s = this.#state;
+    const since = s[base + field.sinceBurst]! + 1;
+    s[base + field.sinceBurst] = since;
+    const usual = s[base + field.ewma + scaleSpan]! + 2 * s[base + field.dev300]!;
+    if (demand <= usual && seen > 1) return;
+    const bursts = s[base + field.bursts]!;
+    if (bursts > 0 && since > 1) {
+      const weight = Math.max(0.2, 1 / bursts);
+      const miss = Math.abs(since - s[base + field.interval]!);
+      if (bursts > 1) s[base + field.intervalDev]! += weight * (miss - s[base + field.intervalDev]!);
+      s[base + field.interval]! += weight * (since - s[base + field.interval]!);
+    }
+    if (since > 1 || bursts === 0) s[base + field.bursts] = bursts + 1;
+    s[base + field.burstSize]! += Math.max(0.2, 1 / (bursts + 1)) * (demand - s[base + field.burstSize]!);
+    s[base + field.sinceBurst] = 0;
+  }
+
+  /** The lag with the highest autocorrelation of the compressed series; the shortest of about equal ones. */
+  #findPeriod(row: number, seen: number): void {
+    const count = Math.min(seen, ringSize);
+    const ring = this.#ring;
+    const start = row * ringSize;
+    const scale = this.scale(row);
+    const inverse = scale > 0 ? 1 / scale : 0;
+    let mean = 0;
+    for (let i = 0; i < count; i++) {
+      const value = Math.log1p(ring[start + ((seen - count + i) % ringSize)]! * inverse);
+      series[i] = value;
+      mean += value;
+    }
+    mean /= count;
+    let energy = 0;
+    for (let i = 0; i < count; i++) {
+      const value = series[i]! - mean;
+      series[i] = value;
+      energy += value * value;
+    }
+    const s = this.#state;
+    const base = row * fields;
+    s[base + field.period] = 0;
+    s[base + field.correlation] = 0;
+    if (!(energy > 0)) return;
+    const longest = Math.min(maxPeriod, Math.floor(count / 2));
+    let best = 0;
+    let bestCorrelation = minCorrelation;
+    for (let lag = minPeriod - 1; lag <= longest; lag++) {
+      let sum = 0;
+      for (let i = lag; i < count; i++) sum += series[i]! * series[i - lag]!;
+      correlations[lag] = (sum / energy) * (count / (count - lag));
+    }
+    for (let lag = minPeriod; lag < longest; lag++) {
+      const value = correlations[lag]!;
+      if (value < correlations[lag - 1]! || value < correlations[lag + 1]!) continue;
+      if (value <= bestCorrelation * (best > 0 ? 1.1 : 1)) continue;
+      best = lag;
+      bestCorrelation = value;
+    }
+    s[base + field.period] = best;
+    s[base + field.correlation] = best > 0 ? Math.min(1, bestCorrelation) : 0;
+  }
+
+  /** Mean demand over the next spans if the last two periods repeat. */
+  #seasons(row: number, seen: number, period: number): void {
+    const ring = this.#ring;
+    const start = row * ringSize;
+    const twice = seen >= 2 * period && 2 * period <= ringSize;
+    let sum = 0;
+    let next = 0;
+    for (let ahead = 0; ahead < 30; ahead++) {
+      const phase = seen - period + (ahead % period);
+      const once = ring[start + (phase % ringSize)]!;
+      sum += twice ? 0.5 * (once + ring[start + ((phase - period) % ringSize)]!) : once;
+      if (ahead + 1 === seasonSpans[next]) this.#season[next++] = sum / (ahead + 1);
+    }
+  }
+
+  #write(row: number, out: Float32Array, offset: number): void {
+    const s = this.#state;
+    const base = row * fields;
+    const scale = this.scale(row);
+    const seen = s[base]!;
+    const period = s[base + field.period]!;
+    const interval = s[base + field.interval]!;
+    const sinceBurst = s[base + field.sinceBurst]!;
+    let o = offset;
+    out[o++] = logRatio(s[base + field.last]!, scale);
+    out[o++] = logRatio(s[base + field.previous]!, scale);
+    for (let k = 0; k < spans.length; k++) out[o++] = logRatio(s[base + field.ewma + k]!, scale);
+    out[o++] = logRatio(s[base + field.dev30]!, scale);
+    out[o++] = logRatio(s[base + field.dev300]!, scale);
+    out[o++] = logRatio(s[base + field.peak]!, scale);
+    out[o++] = logRatio(s[base + field.burstSize]!, scale);
+    out[o++] = s[base + field.active]!;
+    out[o++] = Math.log1p(s[base + field.sinceActive]!) / 4;
+    out[o++] = Math.log1p(sinceBurst) / 4;
+    out[o++] = Math.log1p(interval) / 4;
+    out[o++] = interval > 0 ? Math.min(2, sinceBurst / interval) : 0;
+    out[o++] = interval > 0 ? Math.log1p(Math.max(0, interval - sinceBurst)) / 4 : 0;
+    out[o++] = s[base + field.bursts]! > 2 ? Math.min(1, s[base + field.intervalDev]! / interval) : 1;
+    out[o++] = Math.log1p(seen) / 6;
+    if (period > 0) this.#seasons(row, seen, period);
+    out[o++] = period > 0 ? Math.log(period) / 4 : 0;
+    out[o++] = s[base + field.correlation]!;
+    for (let k = 0; k < seasonSpans.length; k++) out[o++] = period > 0 ? logRatio(this.#season[k]!, scale) : 0;
+    for (let k = 0; k < 3; k++) out[o++] = this.#totalFeatures[k]!;
+  }
+}
+
+/** Scratch of the period search; one thread works on one row at a time. */
+const series = new Float64Array(ringSize);
+const correlations = new Float64Array(maxPeriod + 1);
+
+/** Finite for any demand, and bounded: a step a hundred thousand times the scale tells no more than a larger one. */
+const logRatio = (value: number, scale: number): number =>
+  scale > 0 ? Math.min(12, Math.log(value / scale + ratioFloor)) : 0;

@@ -1,0 +1,200 @@
+import ort from 'onnxruntime-node';
+import { type ErrorRecord, toErrorRecord } from '../errors.js';
+import { placeHorizons } from '../learn/horizons.js';
+import { type ModelShape, outputCount } from '../learn/model.js';
+import { createSession, type Session } from '../learn/session.js';
+import { FeatureBank, featureCount } from './features.js';
+import { quantileCount } from './forecaster.js';
+
+/** Words of the control block, Int32 each. */
+export const control = {
+  /** 1 while the runtime computes: a thread that ends then takes the process with it. */
+  busy: 0,
+  /** 1 asks the worker to stop before its next chunk. */
+  stop: 1,
+  /** The step that was begun last, and how many rows have taken it in: a new worker goes on from there. */
+  step: 2,
+  rowsDone: 3,
+  length: 4,
+} as const;
+
+/** State and results of one model; plain floats in shared memory. */
+export interface ModelMemory {
+  /** Parameters, and a count of how often they were replaced. */
+  weights: SharedArrayBuffer;
+  version: number;
+  h: SharedArrayBuffer;
+  c: SharedArrayBuffer;
+  /** `quantiles[(row · horizons + horizon) · levels + level]`, tokens/s. */
+  quantiles: SharedArrayBuffer;
+}
+
+/** All that a worker needs; nothing lives in the worker alone. */
+export interface InferenceTask {
+  /** Differs between forecasters. */
+  id: number;
+  source: string;
+  graph: SharedArrayBuffer;
+  shape: ModelShape;
+  rows: number;
+  stepMs: number;
+  horizonsMs: readonly number[];
+  control: SharedArrayBuffer;
+  features: SharedArrayBuffer;
+  models: ModelMemory[];
+  /** Steps to take in, oldest first; `index` counts from 1. */
+  steps: { index: number; demand: Float64Array; resets: readonly number[] }[];
+}
+
+/** Larger chunks fall out of the cache, smaller ones pay for each call. */
+const chunkRows = 1024;
+
+/** What a worker keeps between tasks; it can be made anew from any task. */
+class Engine {
+  readonly id: number;
+  readonly #session: Session;
+  readonly #shape: ModelShape;
+  readonly #bank: FeatureBank;
+  readonly #x = new Float32Array(chunkRows * featureCount);
+  readonly #h: Float32Array;
+  readonly #c: Float32Array;
+  readonly #nextH: Float32Array;
+  readonly #nextC: Float32Array;
+  readonly #grid: Float32Array;
+  readonly #active = new Uint32Array(chunkRows);
+  readonly #parameters: { version: number; values: Float32Array }[] = [];
+
+  static async open(task: InferenceTask): Promise<Engine> {
+    // The runtime takes no shared memory.
+    return new Engine(task, await createSession(new Uint8Array(task.graph).slice(), task.source));
+  }
+
+  private constructor(task: InferenceTask, session: Session) {
+    this.id = task.id;
+    this.#session = session;
+    this.#shape = task.shape;
+    this.#bank = new FeatureBank(task.rows, task.features);
+    const states = chunkRows * task.shape.hidden;
+    [this.#h, this.#c, this.#nextH, this.#nextC] = Array.from({ length: 4 }, () => new Float32Array(states)) as [
+      Float32Array,
+      Float32Array,
+      Float32Array,
+      Float32Array,
+    ];
+    this.#grid = new Float32Array(chunkRows * outputCount(task.shape));
+  }
+
+  async run(task: InferenceTask): Promise<void> {
+    const words = new Int32Array(task.control);
+    task.models.forEach((model, i) => {
+      if (this.#parameters[i]?.version !== model.version)
+        this.#parameters[i] = { version: model.version, values: new Float32Array(model.weights).slice() };
+    });
+    for (const step of task.steps) {
+      if (Atomics.load(words, control.step) !== step.index) {
+        for (const row of step.resets) this.#bank.reset(row);
+        this.#bank.advanceTotal(step.demand.reduce((sum, demand) => sum + demand, 0));
+        Atomics.store(words, control.rowsDone, 0);
+        Atomics.store(words, control.step, step.index);
+      }
+      while (Atomics.load(words, control.rowsDone) < step.demand.length) {
+        if (Atomics.load(words, control.stop) === 1) return;
+        await this.#chunk(task, step.demand, words);
+      }
+    }
+  }
+
+  /** Takes in rows from `rowsDone` on until a chunk of active ones is full or the rows are at their end. */
+  async #chunk(task: InferenceTask, demand: Float64Array, words: Int32Array): Promise<void> {
+    const outputs = task.horizonsMs.length * quantileCount;
+    const results = task.models.map((model) => new Float32Array(model.quantiles));
+    const states = task.models.map((model) => ({ h: new Float32Array(model.h), c: new Float32Array(model.c) }));
+    const { hidden } = this.#shape;
+    let row = Atomics.load(words, control.rowsDone);
+    let count = 0;
+    for (; row < demand.length && count < chunkRows; row++) {
+      const isNew = !this.#bank.isActive(row);
+      if (this.#bank.advance(row, demand[row]!, this.#x, count * featureCount)) {
+        if (isNew)
+          for (const { h, c } of states) {
+            h.fill(0, row * hidden, (row + 1) * hidden);
+            c.fill(0, row * hidden, (row + 1) * hidden);
+          }
+        this.#active[count++] = row;
+      } else for (const quantiles of results) quantiles.fill(0, row * outputs, (row + 1) * outputs);
+    }
+    for (let model = 0; count > 0 && model < task.models.length; model++) {
+      const { h, c } = states[model]!;
+      for (let i = 0; i < count; i++) {
+        const from = this.#active[i]! * hidden;
+        this.#h.set(h.subarray(from, from + hidden), i * hidden);
+        this.#c.set(c.subarray(from, from + hidden), i * hidden);
+      }
+      await this.#infer(this.#parameters[model]!.values, count, words);
+      for (let i = 0; i < count; i++) {
+        const to = this.#active[i]! * hidden;
+        h.set(this.#nextH.subarray(i * hidden, (i + 1) * hidden), to);
+        c.set(this.#nextC.subarray(i * hidden, (i + 1) * hidden), to);
+      }
+      this.#publish(task, results[model]!, count);
+    }
+    Atomics.store(words, control.rowsDone, row);
+  }
+
+  async #infer(parameters: Float32Array, count: number, words: Int32Array): Promise<void> {
+    const { hidden, inputs } = this.#shape;
+    const outputs = outputCount(this.#shape);
+    const view = (data: Float32Array, width: number) =>
+      new ort.Tensor('float32', data.subarray(0, count * width), [count, width]);
+    Atomics.store(words, control.busy, 1);
+    try {
+      await this.#session.run(
+        {
+          features: view(this.#x, inputs),
+          h: view(this.#h, hidden),
+          c: view(this.#c, hidden),
+          parameters: new ort.Tensor('float32', parameters, [parameters.length]),
+        },
+        { quantiles: view(this.#grid, outputs), nextH: view(this.#nextH, hidden), nextC: view(this.#nextC, hidden) },
+      );
+    } finally {
+      Atomics.store(words, control.busy, 0);
+      Atomics.notify(words, control.busy);
+    }
+  }
+
+  /** From quantiles over the scale at the grid's horizons to tokens/s at those asked for. */
+  #publish(task: InferenceTask, results: Float32Array, count: number): void {
+    const grid = placeHorizons(
+      task.horizonsMs.map((horizon) => horizon / task.stepMs),
+      this.#shape.horizons,
+    );
+    const outputs = outputCount(this.#shape);
+    for (let i = 0; i < count; i++) {
+      const row = this.#active[i]!;
+      const toRate = (this.#bank.scale(row) * 1000) / task.stepMs;
+      let to = row * grid.length * quantileCount;
+      for (const { low, high, share } of grid) {
+        const near = i * outputs + low * quantileCount;
+        const far = i * outputs + high * quantileCount;
+        for (let level = 0; level < quantileCount; level++) {
+          const value = this.#grid[near + level]!;
+          results[to++] = toRate * (value + share * (this.#grid[far + level]! - value));
+        }
+      }
+    }
+  }
+}
+
+let engine: Engine | undefined;
+
+/** Takes in the task's steps. Returns an error as a value, because structured clone would drop its code. */
+export default async function infer(task: InferenceTask): Promise<ErrorRecord | undefined> {
+  try {
+    if (engine?.id !== task.id) engine = await Engine.open(task);
+    await engine.run(task);
+    return undefined;
+  } catch (error) {
+    return toErrorRecord(error, 'WORKER_FAILED');
+  }
+}

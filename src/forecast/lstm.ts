@@ -1,0 +1,354 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Piscina } from 'piscina';
+import { type ErrorRecord, ForetokenError, fromErrorRecord } from '../errors.js';
+import type { DemandMatrix } from '../history/store.js';
+import { type LstmWeights, type ModelShape, parameterCount, readWeights, sameShape } from '../learn/model.js';
+import { decodeState, encodeState } from '../learn/state.js';
+import { modelsFolder, workerFile } from '../paths.js';
+import { FeatureBank, featureCount, featureVersion } from './features.js';
+import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
+import { control, type InferenceTask, type ModelMemory } from './lstm-worker.js';
+
+/** The model that ships with the package; its weights lie beside it, with `.weights.bin` for `.onnx`. */
+export const shippedModelPath: string = join(modelsFolder, 'foretoken-lstm.onnx');
+
+export const weightsPathOf = (modelPath: string): string => `${modelPath.replace(/\.onnx$/, '')}.weights.bin`;
+
+export interface LstmOptions {
+  /** Most rows there can be. */
+  rows: number;
+  stepMs: number;
+  /** Horizons of the forecasts, ms; between the model's own horizons they are interpolated. */
+  horizonsMs: readonly number[];
+  /** The `.onnx` file; its weights are read from beside it. Default: the shipped model. */
+  modelPath?: string;
+  /** Weights instead of those beside the model. */
+  weights?: LstmWeights;
+  /** Name of the first model in frames. Default `lstm`. */
+  name?: string;
+  /** A step that takes longer is reported as failed. Default 5,000; Infinity waits, as a replay must. */
+  deadlineMs?: number;
+}
+
+/** A step that was handed over and is not known to be done. */
+type PendingStep = InferenceTask['steps'][number];
+
+/** Steps kept for a worker that is late or has died. Beyond it the oldest are given up. */
+const maxPendingSteps = 16;
+let lastId = 0;
+
+/**
+ * The LSTM over all rows, streaming: state is carried from step to step in shared memory, and one worker
+ * thread computes. A worker that dies is replaced and goes on where it stopped; a step it could not do in
+ * time is made up with the next. Several models (refined and unrefined weights) can run over the same features.
+ */
+export class LstmForecaster implements Forecaster {
+  readonly name: string;
+  readonly #options: Required<Omit<LstmOptions, 'modelPath' | 'weights'>>;
+  readonly #task: Omit<InferenceTask, 'steps'>;
+  readonly #bank: FeatureBank;
+  readonly #control: Int32Array;
+  readonly #frames: ForecastFrame[] = [];
+  readonly #versions = { last: 0 };
+  readonly #pending: PendingStep[] = [];
+  #resets: number[] = [];
+  #stepIndex = 0;
+  #running: Promise<void> | undefined;
+  #closed = false;
+  private readonly pool: Piscina;
+
+  /** @throws ForetokenError INVALID_OPTION; MODEL_UNAVAILABLE with the path and the reason */
+  static async open(options: LstmOptions): Promise<LstmForecaster> {
+    const { rows, stepMs, horizonsMs } = options;
+    if (!Number.isInteger(rows) || rows < 1) throw invalid('rows', 'a whole number, at least 1', rows);
+    if (!(stepMs > 0 && Number.isFinite(stepMs))) throw invalid('stepMs', 'a positive number', stepMs);
+    if (horizonsMs.length === 0 || !horizonsMs.every((horizon) => horizon > 0 && Number.isFinite(horizon)))
+      throw invalid('horizonsMs', 'one or more positive numbers', horizonsMs);
+    const modelPath = options.modelPath ?? shippedModelPath;
+    const weights = options.weights ?? (await readWeights(weightsPathOf(modelPath)));
+    const graph = await readModel(modelPath);
+    const forecaster = new LstmForecaster(options, modelPath, graph, weights);
+    try {
+      // An empty task opens the session, so that a bad model is found here and not at the first step.
+      await forecaster.#run([]);
+    } catch (error) {
+      await forecaster.close();
+      throw error;
+    }
+    return forecaster;
+  }
+
+  private constructor(options: LstmOptions, source: string, graph: SharedArrayBuffer, weights: LstmWeights) {
+    checkWeights(weights, weights.shape);
+    const { rows, stepMs, horizonsMs, name = 'lstm', deadlineMs = 5_000 } = options;
+    this.name = name;
+    this.#options = { rows, stepMs, horizonsMs: [...horizonsMs], name, deadlineMs };
+    const words = new SharedArrayBuffer(4 * control.length);
+    const features = new SharedArrayBuffer(FeatureBank.byteLength(rows));
+    this.#control = new Int32Array(words);
+    this.#bank = new FeatureBank(rows, features);
+    this.#task = {
+      id: ++lastId,
+      source,
+      graph,
+      shape: weights.shape,
+      rows,
+      stepMs,
+      horizonsMs: this.#options.horizonsMs,
+      control: words,
+      features,
+      models: [],
+    };
+    this.addModel(name, weights);
+    this.pool = new Piscina({
+      filename: workerFile('forecast/lstm-worker'),
+      minThreads: 1,
+      maxThreads: 1,
+      // Between steps the thread sleeps in the event loop; spinning or blocking would gain nothing here.
+      atomics: 'disabled',
+    });
+    // A worker's death is reported by the step that was lost with it.
+    this.pool.on('error', () => {});
+    live.add(this.#control);
+  }
+
+  /** Models that run, in the order of the frames of `stepAll`. */
+  get models(): readonly string[] {
+    return this.#frames.map((frame) => frame.engines[0]!);
+  }
+
+  get shape(): ModelShape {
+    return this.#task.shape;
+  }
+
+  /**
+   * Runs other weights beside those there are, over the same features. Its state starts as the first
+   * model's, so weights refined from it need no warming.
+   * @returns index of its frame in `stepAll`
+   * @throws ForetokenError MODEL_UNAVAILABLE if the weights do not fit
+   */
+  addModel(name: string, weights: LstmWeights): number {
+    const { shape, models } = this.#task;
+    checkWeights(weights, shape);
+    const { rows, horizonsMs } = this.#options;
+    const model: ModelMemory = {
+      weights: new SharedArrayBuffer(weights.values.byteLength),
+      version: ++this.#versions.last,
+      h: new SharedArrayBuffer(4 * rows * shape.hidden),
+      c: new SharedArrayBuffer(4 * rows * shape.hidden),
+      quantiles: new SharedArrayBuffer(4 * rows * horizonsMs.length * quantileCount),
+    };
+    new Float32Array(model.weights).set(weights.values);
+    const first = models[0];
+    if (first) for (const key of ['h', 'c'] as const) new Float32Array(model[key]).set(new Float32Array(first[key]));
+    models.push(model);
+    this.#frames.push({
+      rows: 0,
+      horizonsMs,
+      quantiles: new Float32Array(model.quantiles),
+      engines: [name],
+      engine: new Uint8Array(rows * horizonsMs.length),
+    });
+    return models.length - 1;
+  }
+
+  /**
+   * Swaps a model's weights; they hold from the next step on, and its state stays.
+   * @throws ForetokenError MODEL_UNAVAILABLE if they do not fit
+   */
+  setWeights(weights: LstmWeights, model = 0): void {
+    const { models, shape } = this.#task;
+    checkWeights(weights, shape);
+    const old = models[model];
+    if (!old) throw new ForetokenError('INVALID_ARGUMENT', `there are ${models.length} models, none at ${model}`);
+    // New memory, because a worker may be reading the old.
+    const memory = new SharedArrayBuffer(weights.values.byteLength);
+    new Float32Array(memory).set(weights.values);
+    models[model] = { ...old, weights: memory, version: ++this.#versions.last };
+  }
+
+  async step(demand: Float64Array, rows: number): Promise<ForecastFrame> {
+    return (await this.stepAll(demand, rows))[0]!;
+  }
+
+  /**
+   * Like `step`, with a frame per model. The arrays are the forecaster's own and hold until the next step.
+   * @throws ForetokenError WORKER_FAILED if the worker is late or died: the step is then made up with the next;
+   * CLOSED; INVALID_ARGUMENT
+   */
+  async stepAll(demand: Float64Array, rows: number): Promise<readonly ForecastFrame[]> {
+    if (this.#closed) throw new ForetokenError('CLOSED', 'the forecaster was closed');
+    if (!(Number.isInteger(rows) && rows >= 0 && rows <= this.#options.rows && rows <= demand.length))
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `rows must be 0 to ${Math.min(this.#options.rows, demand.length)}, got ${rows}`,
+      );
+    const own = demand.slice(0, rows);
+    // What is not a demand counts as none: one bad number would stay in a row's averages for ever.
+    for (let row = 0; row < rows; row++)
+      if (!(own[row]! >= 0 && own[row]! <= maxDemand)) own[row] = own[row]! > maxDemand ? maxDemand : 0;
+    if (this.#pending.length === maxPendingSteps) {
+      const given = this.#pending.shift()!;
+      this.#resets.push(...given.resets);
+    }
+    this.#pending.push({ index: ++this.#stepIndex, demand: own, resets: this.#resets });
+    this.#resets = [];
+    await this.#within(this.#options.deadlineMs, this.#drain());
+    for (const frame of this.#frames) frame.rows = rows;
+    return this.#frames;
+  }
+
+  reset(row: number): void {
+    if (!(Number.isInteger(row) && row >= 0 && row < this.#options.rows))
+      throw new ForetokenError('INVALID_ARGUMENT', `row must be 0 to ${this.#options.rows - 1}, got ${row}`);
+    this.#resets.push(row);
+  }
+
+  /**
+   * Takes in recent history as if it were happening, after a restart.
+   * @param rowOf row of a target, or undefined to leave it out
+   * @throws ForetokenError INVALID_ARGUMENT if its steps are of another length; as `step`, without deadline
+   */
+  async warm(
+    matrix: Pick<DemandMatrix, 'stepMs' | 'steps' | 'targets' | 'data'>,
+    rowOf: (target: string) => number | undefined,
+  ): Promise<void> {
+    const { rows, stepMs } = this.#options;
+    if (matrix.stepMs !== stepMs)
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `the history has steps of ${matrix.stepMs} ms, the forecaster of ${stepMs}`,
+      );
+    const columns = matrix.targets.map((target) => rowOf(target));
+    const used = columns.reduce<number>((most, row) => Math.max(most, (row ?? -1) + 1), 0);
+    if (used > rows) throw new ForetokenError('INVALID_ARGUMENT', `row ${used - 1} of ${rows}`);
+    for (let step = 0; step < matrix.steps; step++) {
+      const demand = new Float64Array(used);
+      columns.forEach((row, column) => {
+        const value = matrix.data[step * columns.length + column]!;
+        if (row !== undefined && value > 0) demand[row] = Math.min(maxDemand, value);
+      });
+      this.#pending.push({ index: ++this.#stepIndex, demand, resets: this.#resets });
+      this.#resets = [];
+      if (this.#pending.length === maxPendingSteps || step === matrix.steps - 1) await this.#drain();
+    }
+  }
+
+  /** Everything a later `restore` needs to go on from here. Call between steps. */
+  snapshot(): Uint8Array {
+    return encodeState(this.#bank, this.#task);
+  }
+
+  /**
+   * Puts back a snapshot. Rows it does not hold are forgotten.
+   * @throws ForetokenError INVALID_ARGUMENT if it is damaged or of another model or more rows; nothing has changed then
+   */
+  restore(bytes: Uint8Array): void {
+    decodeState(bytes, this.#bank, this.#task);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    Atomics.store(this.#control, control.stop, 1);
+    // Ending a thread while the runtime computes aborts the process: the run in flight ends first.
+    await this.#running?.catch(() => {});
+    await this.pool.close();
+    live.delete(this.#control);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Hands over what is pending until nothing is. One task is under way at a time. */
+  async #drain(): Promise<void> {
+    while (this.#pending.length > 0) {
+      if (this.#running) await this.#running;
+      else {
+        const steps = [...this.#pending];
+        const run = this.#run(steps).then(() => {
+          const done = steps.at(-1)!.index;
+          while (this.#pending.length > 0 && this.#pending[0]!.index <= done) this.#pending.shift();
+        });
+        this.#running = run.finally(() => {
+          this.#running = undefined;
+        });
+        await this.#running;
+      }
+    }
+  }
+
+  async #run(steps: PendingStep[]): Promise<void> {
+    let record: ErrorRecord | undefined;
+    try {
+      record = (await this.pool.run({ ...this.#task, steps } satisfies InferenceTask)) as ErrorRecord | undefined;
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new ForetokenError('WORKER_FAILED', `the inference worker died: ${reason}`, { cause });
+    }
+    if (record) throw fromErrorRecord(record);
+  }
+
+  async #within(deadlineMs: number, work: Promise<void>): Promise<void> {
+    if (deadlineMs === Number.POSITIVE_INFINITY) return work;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () =>
+          reject(new ForetokenError('WORKER_FAILED', `the inference worker did not answer within ${deadlineMs} ms`)),
+        deadlineMs,
+      );
+    });
+    try {
+      await Promise.race([work, late]);
+    } finally {
+      clearTimeout(timer);
+      work.catch(() => {});
+    }
+  }
+}
+
+/** More tokens a step than this would overflow float32 sums of squares. */
+const maxDemand = 1e15;
+
+/** Control blocks of forecasters that are open. */
+const live = new Set<Int32Array>();
+
+// Leaving while the runtime computes aborts the process; so leaving waits for the chunk in flight, a few ms.
+process.on('exit', () => {
+  for (const words of live) {
+    Atomics.store(words, control.stop, 1);
+    Atomics.wait(words, control.busy, 1, 1_000);
+  }
+});
+
+const invalid = (name: string, expected: string, got: unknown): ForetokenError =>
+  new ForetokenError('INVALID_OPTION', `${name} must be ${expected}, got ${String(got)}`);
+
+async function readModel(path: string): Promise<SharedArrayBuffer> {
+  try {
+    const bytes = await readFile(path);
+    const shared = new SharedArrayBuffer(bytes.length);
+    new Uint8Array(shared).set(bytes);
+    return shared;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ForetokenError('MODEL_UNAVAILABLE', `${path}: cannot be read: ${reason}`, { cause });
+  }
+}
+
+function checkWeights(weights: LstmWeights, shape: ModelShape): void {
+  const fail = (reason: string): never => {
+    throw new ForetokenError('MODEL_UNAVAILABLE', `the weights do not fit: ${reason}`);
+  };
+  if (weights.featureVersion !== featureVersion)
+    fail(`made for features ${weights.featureVersion}, these are ${featureVersion}`);
+  if (weights.shape.inputs !== featureCount)
+    fail(`made for ${weights.shape.inputs} features, there are ${featureCount}`);
+  if (`${weights.shape.levels}` !== `${quantileLevels}`) fail(`made for levels ${weights.shape.levels}`);
+  if (!sameShape(weights.shape, shape)) fail('they are of another shape than the model');
+  if (weights.values.length !== parameterCount(shape))
+    fail(`${weights.values.length} of ${parameterCount(shape)} parameters`);
+}

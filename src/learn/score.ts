@@ -1,0 +1,191 @@
+import { featureCount } from '../forecast/features.js';
+import type { PreparedSeries } from './dataset.js';
+import { placeHorizons } from './horizons.js';
+import { type LstmWeights, type ModelShape, outputCount } from './model.js';
+import { sequenceModel } from './sequence-graph.js';
+import { createSession, floats, type Session, tensor } from './session.js';
+
+export const pinball = (level: number, actual: number, forecast: number): number =>
+  actual >= forecast ? level * (actual - forecast) : (1 - level) * (forecast - actual);
+
+/** The two levels that are scored. */
+export const scoredLevels = [0.5, 0.9] as const;
+
+export interface Score {
+  horizonSteps: number;
+  /** Pinball at 0.5 plus pinball at 0.9, mean over rows and steps, over the mean demand of a row. */
+  score: number;
+  /** The part of each level. */
+  parts: [number, number];
+  /** Part of the scored steps of rows with demand in every tenth step or more, with demand ≤ q90. */
+  coverage90: number;
+}
+
+/** Scores weights on series by running them from each series' start. */
+export class Scorer implements AsyncDisposable {
+  readonly #session: Session;
+  readonly #shape: ModelShape;
+
+  static async open(shape: ModelShape): Promise<Scorer> {
+    return new Scorer(await createSession(sequenceModel(shape), 'scoring graph'), shape);
+  }
+
+  private constructor(session: Session, shape: ModelShape) {
+    this.#session = session;
+    this.#shape = shape;
+  }
+
+  /** @param fromStep,toStep scored are forecasts made after these steps whose horizon ends before `toStep` */
+  async score(
+    weights: LstmWeights,
+    prepared: PreparedSeries,
+    horizonSteps: readonly number[],
+    fromStep: number,
+    toStep = prepared.series.steps,
+  ): Promise<Score[]> {
+    const { horizons, levels, hidden } = this.#shape;
+    const { steps, rows } = prepared.series;
+    const outputs = outputCount(this.#shape);
+    const grid = placeHorizons(horizonSteps, horizons);
+    const tallies = horizonSteps.map((horizon) => new Tally(prepared, horizon, fromStep, toStep));
+    const parameters = tensor(weights.values, [weights.values.length]);
+    const forecast = new Float64Array(levels.length);
+    const pick = scoredLevels.map((level) => levels.indexOf(level));
+    const rowsAtOnce = 256;
+    const stepsAtOnce = 128;
+    for (let firstRow = 0; firstRow < rows; firstRow += rowsAtOnce) {
+      const count = Math.min(rowsAtOnce, rows - firstRow);
+      let h = new Float32Array(count * hidden);
+      let c = new Float32Array(count * hidden);
+      for (let firstStep = 0; firstStep < toStep; firstStep += stepsAtOnce) {
+        const length = Math.min(stepsAtOnce, toStep - firstStep);
+        const x = new Float32Array(length * count * featureCount);
+        for (let t = 0; t < length; t++)
+          for (let b = 0; b < count; b++) {
+            const from = ((firstRow + b) * steps + firstStep + t) * featureCount;
+            x.set(prepared.features.subarray(from, from + featureCount), (t * count + b) * featureCount);
+          }
+        const out = await this.#session.run({
+          x: tensor(x, [length, count, featureCount]),
+          h0: tensor(h, [count, hidden]),
+          c0: tensor(c, [count, hidden]),
+          parameters,
+        });
+        h = floats(out.hT) as Float32Array<ArrayBuffer>;
+        c = floats(out.cT) as Float32Array<ArrayBuffer>;
+        // A row without a history has no state: the model has not seen it.
+        for (let b = 0; b < count; b++)
+          if (prepared.scale[(firstRow + b) * steps + firstStep + length - 1] === 0) {
+            h.fill(0, b * hidden, (b + 1) * hidden);
+            c.fill(0, b * hidden, (b + 1) * hidden);
+          }
+        const quantiles = floats(out.quantiles);
+        for (let t = Math.max(0, fromStep - firstStep); t < length; t++)
+          for (let b = 0; b < count; b++) {
+            const row = firstRow + b;
+            const scale = prepared.scale[row * steps + firstStep + t]!;
+            const base = (t * count + b) * outputs;
+            for (let k = 0; k < grid.length; k++) {
+              const { low, high, share } = grid[k]!;
+              for (const l of pick) {
+                const near = quantiles[base + low * levels.length + l]!;
+                const far = quantiles[base + high * levels.length + l]!;
+                forecast[l] = scale * (near + share * (far - near));
+              }
+              tallies[k]!.add(row, firstStep + t, forecast[pick[0]!]!, forecast[pick[1]!]!);
+            }
+          }
+      }
+    }
+    return tallies.map((tally) => tally.result());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#session.release();
+  }
+}
+
+/** Sums up forecasts of one horizon against what came. */
+export class Tally {
+  readonly #busy: boolean[];
+  readonly #sums: [number, number] = [0, 0];
+  #count = 0;
+  #covered = 0;
+  #watched = 0;
+
+  constructor(
+    readonly prepared: PreparedSeries,
+    readonly horizonSteps: number,
+    readonly fromStep: number,
+    readonly toStep: number,
+  ) {
+    const { rows, steps, data } = prepared.series;
+    this.#busy = Array.from({ length: rows }, (_, row) => {
+      let active = 0;
+      for (let step = fromStep; step < toStep; step++) if (data[step * rows + row]! > 0) active++;
+      return active >= (toStep - fromStep) / 10 && steps > 0;
+    });
+  }
+
+  add(row: number, step: number, q50: number, q90: number): void {
+    if (step < this.fromStep || step + this.horizonSteps >= this.toStep) return;
+    const actual = this.prepared.ahead(row, step, this.horizonSteps);
+    this.#sums[0] += pinball(0.5, actual, q50);
+    this.#sums[1] += pinball(0.9, actual, q90);
+    this.#count++;
+    if (!this.#busy[row]) return;
+    this.#watched++;
+    if (actual <= q90) this.#covered++;
+  }
+
+  result(): Score {
+    const { series } = this.prepared;
+    let total = 0;
+    for (let i = this.fromStep * series.rows; i < this.toStep * series.rows; i++) total += series.data[i]!;
+    const mean = total / Math.max(1, (this.toStep - this.fromStep) * series.rows);
+    const unit = Math.max(1e-12, mean * Math.max(1, this.#count));
+    const parts: [number, number] = [this.#sums[0] / unit, this.#sums[1] / unit];
+    const coverage90 = this.#covered / Math.max(1, this.#watched);
+    return { horizonSteps: this.horizonSteps, score: parts[0] + parts[1], parts, coverage90 };
+  }
+}
+
+const baselineSpans = [1, 5, 10, 30, 60, 300];
+
+/** The best q50 and the best q90 of last value and EWMAs times fixed factors, each chosen with hindsight. */
+export function bestBaseline(
+  prepared: PreparedSeries,
+  horizonSteps: number,
+  fromStep: number,
+  toStep = prepared.series.steps,
+): number {
+  const { rows, data } = prepared.series;
+  const candidates = baselineSpans.flatMap((span) =>
+    [
+      [0.5, 1],
+      [1, 1.5],
+      [1, 2],
+      [1, 3],
+    ].map(([low, high]) => ({
+      span,
+      low: low!,
+      high: high!,
+      tally: new Tally(prepared, horizonSteps, fromStep, toStep),
+    })),
+  );
+  const ewma = baselineSpans.map(() => new Float64Array(rows));
+  for (let step = 0; step < toStep; step++)
+    for (let row = 0; row < rows; row++) {
+      const demand = data[step * rows + row]!;
+      baselineSpans.forEach((span, i) => {
+        ewma[i]![row]! += (2 / (span + 1)) * (demand - ewma[i]![row]!);
+      });
+      if (step < fromStep) continue;
+      for (const { span, low, high, tally } of candidates) {
+        const value = ewma[baselineSpans.indexOf(span)]![row]!;
+        tally.add(row, step, low * value, high * value);
+      }
+    }
+  const results = candidates.map(({ tally }) => tally.result());
+  return Math.min(...results.map(({ parts }) => parts[0])) + Math.min(...results.map(({ parts }) => parts[1]));
+}
