@@ -32,11 +32,15 @@ const cmake = spawnSync('cmake', ['--version'], { encoding: 'utf8' });
 if (cmake.error) fail('CMake 3.20 or newer is needed. Debian/Ubuntu: apt-get install cmake; macOS: brew install cmake');
 const version = /version (\d+)\.(\d+)/.exec(cmake.stdout);
 if (version && Number(version[1]) === 3 && Number(version[2]) < 20)
-  fail(`CMake 3.20 or newer is needed, found ${version[1]}.${version[2]}. Debian/Ubuntu: apt-get install cmake; macOS: brew install cmake`);
+  fail(
+    `CMake 3.20 or newer is needed, found ${version[1]}.${version[2]}. Debian/Ubuntu: apt-get install cmake; macOS: brew install cmake`,
+  );
 
 const compilers = [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean);
 const compiler = compilers.find((name) => {
-  const probe = spawnSync(name, ['-std=c++20', '-x', 'c++', '-fsyntax-only', '-'], { input: '#include <atomic>\n#include <concepts>\nint main(){}' });
+  const probe = spawnSync(name, ['-std=c++20', '-x', 'c++', '-fsyntax-only', '-'], {
+    input: '#include <atomic>\n#include <concepts>\nint main(){}',
+  });
   return probe.status === 0;
 });
 if (!compiler) fail('a C++20 compiler is needed. Debian/Ubuntu: apt-get install g++; macOS: xcode-select --install');
@@ -44,8 +48,12 @@ if (!['make', 'ninja'].some((tool) => !spawnSync(tool, ['--version']).error))
   fail('make or ninja is needed. Debian/Ubuntu: apt-get install make; macOS: xcode-select --install');
 
 const cmakeJs = require.resolve('cmake-js/bin/cmake-js');
-const run = spawnSync(process.execPath, [cmakeJs, 'compile', '--CDCMAKE_BUILD_TYPE=Release', '-d', root, '-l', 'error'], {
-  cwd: root,
-  stdio: 'inherit',
-});
+const run = spawnSync(
+  process.execPath,
+  [cmakeJs, 'compile', '--CDCMAKE_BUILD_TYPE=Release', '-d', root, '-l', 'error'],
+  {
+    cwd: root,
+    stdio: 'inherit',
+  },
+);
 process.exit(run.status ?? 1);

@@ -1,0 +1,627 @@
+// The addon: one attachment per table and thread. TypeScript validates values; here only what could harm
+// memory is checked again. Only this file knows Node-API.
+//
+// The hot functions take no arguments: handle and cost lie in a frame both sides have mapped, the decision
+// comes back in it. Unpacking two arguments costs as much as the decision itself.
+#include <napi.h>
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "region.h"
+
+namespace foretoken {
+namespace {
+
+// Positions in the frame, in doubles.
+enum FrameField : uint32_t { kHandle, kCost, kDecision, kLevel, kRate, kBurst, kDeposit, kWaitMs, kRead, kWrite, kDuration, kFrameFields };
+
+// Columns of a collected row and of a level row, in doubles.
+enum CollectColumn : uint32_t {
+  kGeneration, kArrivals, kAdmitted, kDenials, kDemandTokens, kAdmittedTokens, kBorrowedTokens,
+  kReadBytes, kWriteBytes, kCompletions, kDurationNs, kCollectColumns
+};
+enum LevelColumn : uint32_t { kLevelTokens, kLevelRate, kLevelBurst, kLevelDeposit, kLevelColumns };
+
+constexpr uint32_t kBatch = 4096;
+constexpr uint32_t kPrefetchAhead = 8;
+constexpr double kIndexSpan = 16777216.0;  // a handle is generation * 2^24 + slot
+constexpr double kLargestHandle = 9007199254740991.0;
+
+struct Frame {
+  double fields[kFrameFields];
+  double batchHandles[kBatch];
+  double batchCosts[kBatch];
+  int32_t batchDecisions[kBatch];
+};
+
+struct Attachment {
+  std::shared_ptr<Region> region;  // reset on close
+  std::shared_ptr<Frame> frame = std::make_shared<Frame>();
+  PlainTable table;
+  RegionClock clock{};
+  double unitsPerToken = 1;
+  double largestCost = 0;  // tokens; what cannot be represented in units can never be admitted
+  std::vector<Counters> previous;
+  std::vector<uint32_t> previousGeneration;
+
+  bool open() const noexcept { return region != nullptr; }
+};
+
+struct Addon {
+  std::vector<std::unique_ptr<Attachment>> attachments;
+  ~Addon() {
+    for (auto& a : attachments)
+      if (a->open()) a->region->threads().fetch_sub(1, std::memory_order_relaxed);
+  }
+};
+
+bool slotOf(double handle, Slot& slot) noexcept {
+  // Also false for NaN. The casts below are defined only within this range.
+  if (!(handle >= 1 && handle <= kLargestHandle)) return false;
+  const auto bits = static_cast<uint64_t>(handle);
+  if (static_cast<double>(bits) != handle) return false;
+  slot = {static_cast<uint32_t>(bits & 0xffffff), static_cast<uint32_t>(bits >> 24)};
+  return true;
+}
+
+double handleOf(Slot slot) noexcept { return slot.generation * kIndexSpan + slot.index; }
+
+// The cost in units; 0 when it is none. Whole numbers of tokens, the common case, need no rounding up.
+inline uint64_t costOf(const Attachment& a, double tokens) noexcept {
+  if (!(tokens > 0 && tokens < a.largestCost)) return 0;
+  const double exact = tokens * a.unitsPerToken;
+  const auto units = static_cast<uint64_t>(exact);
+  return units + (static_cast<double>(units) < exact ? 1 : 0);
+}
+
+int32_t decide(Attachment& a, double handle, double tokens, uint64_t nowNs, bool inLine) noexcept {
+  Slot slot{};
+  if (!slotOf(handle, slot)) return kBadHandle;
+  const uint64_t cost = costOf(a, tokens);
+  if (cost == 0) return tokens >= a.largestCost && std::isfinite(tokens) ? kTooLarge : kBadCost;
+  return a.table.acquire(slot, cost, nowNs, inLine);
+}
+
+Attachment* attachmentOf(napi_env env, napi_callback_info info) noexcept {
+  void* data = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  return static_cast<Attachment*>(data);
+}
+
+napi_value acquireHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  double* f = a.frame->fields;
+  f[kDecision] = a.open() ? decide(a, f[kHandle], f[kCost], a.clock(), false) : kClosed;
+  return nullptr;
+}
+
+napi_value acquireInLineHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  double* f = a.frame->fields;
+  f[kDecision] = a.open() ? decide(a, f[kHandle], f[kCost], a.clock(), true) : kClosed;
+  return nullptr;
+}
+
+// Frame: cost holds the number of requests; the decision comes back as the number admitted.
+napi_value acquireBatchHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  Frame& f = *a.frame;
+  if (!a.open()) {
+    f.fields[kDecision] = kClosed;
+    return nullptr;
+  }
+  const double wanted = f.fields[kCost];
+  const uint32_t count = wanted >= 0 && wanted <= kBatch ? static_cast<uint32_t>(wanted) : 0;
+  const uint64_t now = a.clock();
+  uint32_t admitted = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (i + kPrefetchAhead < count) {
+      Slot ahead{};
+      if (slotOf(f.batchHandles[i + kPrefetchAhead], ahead)) a.table.prefetch(ahead.index);
+    }
+    const int32_t decision = decide(a, f.batchHandles[i], f.batchCosts[i], now, false);
+    f.batchDecisions[i] = decision;
+    admitted += decision > 0;
+  }
+  f.fields[kDecision] = admitted;
+  return nullptr;
+}
+
+napi_value completeHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  double* f = a.frame->fields;
+  Slot slot{};
+  const auto whole = [](double v) { return v > 0 && v < 9.3e18 ? static_cast<uint64_t>(v) : 0; };
+  if (!a.open()) f[kDecision] = kClosed;
+  else if (!slotOf(f[kHandle], slot)) f[kDecision] = kBadHandle;
+  else f[kDecision] = a.table.complete(slot, whole(f[kRead]), whole(f[kWrite]), whole(f[kDuration]));
+  return nullptr;
+}
+
+napi_value peekHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  double* f = a.frame->fields;
+  if (!a.open()) {
+    f[kDecision] = kClosed;
+    return nullptr;
+  }
+  Slot slot{kReservoir, 0};
+  if (f[kHandle] != 0 && !slotOf(f[kHandle], slot)) {
+    f[kDecision] = kBadHandle;
+    return nullptr;
+  }
+  const uint64_t cost = costOf(a, f[kCost]);
+  const uint64_t now = a.clock();
+  Peek p{};
+  const int32_t found = a.table.peek(slot, cost, now, p);
+  f[kDecision] = found;
+  if (found != kOwn) return nullptr;
+  if (cost > a.table.largestAdmissible(slot, now)) f[kDecision] = kTooLarge;
+  f[kLevel] = static_cast<double>(p.level) / a.unitsPerToken;
+  f[kRate] = a.region->ratePerSec(p.rate);
+  f[kBurst] = static_cast<double>(p.burst) / a.unitsPerToken;
+  f[kDeposit] = static_cast<double>(p.deposit) / a.unitsPerToken;
+  f[kWaitMs] = p.waitNs == UINT64_MAX ? INFINITY : static_cast<double>(p.waitNs) / 1e6;
+  return nullptr;
+}
+
+// Frame: cost in tokens. Back: decision; level holds the tokens really charged (chargeHot).
+napi_value refundHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  double* f = a.frame->fields;
+  Slot slot{};
+  if (!a.open()) f[kDecision] = kClosed;
+  else if (!slotOf(f[kHandle], slot)) f[kDecision] = kBadHandle;
+  else if (const uint64_t units = costOf(a, f[kCost]); units == 0) f[kDecision] = kBadCost;
+  else f[kDecision] = a.table.refund(slot, units, a.clock());
+  return nullptr;
+}
+
+napi_value chargeHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  double* f = a.frame->fields;
+  Slot slot{};
+  f[kLevel] = 0;
+  if (!a.open()) f[kDecision] = kClosed;
+  else if (!slotOf(f[kHandle], slot) || !a.table.isLive(slot)) f[kDecision] = kBadHandle;
+  else {
+    const double tokens = std::min(f[kCost], a.largestCost * 0.5);
+    const uint64_t units = costOf(a, tokens);
+    f[kDecision] = units == 0 ? kBadCost : kOwn;
+    if (units) f[kLevel] = static_cast<double>(a.table.charge(slot, units, a.clock())) / a.unitsPerToken;
+  }
+  return nullptr;
+}
+
+// ---- cold functions ----------------------------------------------------------------------------------
+
+Attachment& self(const Napi::CallbackInfo& info) { return *static_cast<Attachment*>(info.Data()); }
+
+double number(const Napi::CallbackInfo& info, size_t i) {
+  return i < info.Length() && info[i].IsNumber() ? info[i].As<Napi::Number>().DoubleValue() : NAN;
+}
+
+Napi::Value status(const Napi::CallbackInfo& info, int32_t code) { return Napi::Number::New(info.Env(), code); }
+
+// Doubles of a Float64Array argument, or null when it is none or shorter than `least`.
+double* doubles(const Napi::CallbackInfo& info, size_t i, size_t least) {
+  if (i >= info.Length() || !info[i].IsTypedArray()) return nullptr;
+  const auto array = info[i].As<Napi::TypedArray>();
+  if (array.TypedArrayType() != napi_float64_array || array.ElementLength() < least) return nullptr;
+  return info[i].As<Napi::Float64Array>().Data();
+}
+
+// Returns the handle, or a negative status.
+Napi::Value addTarget(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  Slot slot{};
+  const Status s = a.table.addTarget(number(info, 0) == 1 ? kMayBorrow : 0, slot, a.clock);
+  if (s != kOk) return status(info, s);
+  return Napi::Number::New(info.Env(), handleOf(slot));
+}
+
+Napi::Value removeTarget(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  if (!a.open()) return status(info, kClosed);
+  return status(info, slotOf(number(info, 0), slot) ? a.table.removeTarget(slot, a.clock) : kStale);
+}
+
+Napi::Value setLimit(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  if (!a.open()) return status(info, kClosed);
+  if (!slotOf(number(info, 0), slot)) return status(info, kStale);
+  return status(info, a.table.setLimit(slot, a.region->rateUnits(number(info, 1)), a.region->units(number(info, 2)), a.clock));
+}
+
+Napi::Value setFallback(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  if (!a.open()) return status(info, kClosed);
+  if (!slotOf(number(info, 0), slot)) return status(info, kStale);
+  return status(info, a.table.setFallback(slot, a.region->rateUnits(number(info, 1)), a.region->units(number(info, 2)), a.clock));
+}
+
+std::vector<PlainTable::Share> sharesOf(const Attachment& a, const double* pairs, uint32_t count) {
+  std::vector<PlainTable::Share> shares(count);
+  for (uint32_t i = 0; i < count; ++i)
+    shares[i] = {encode(a.region->rateUnits(pairs[2 * i])), encode(a.region->units(pairs[2 * i + 1]))};
+  return shares;
+}
+
+// (pairs Float64Array [slot][rate, burst], count, reservoirTakesRest)
+Napi::Value allocate(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  const double count = number(info, 1);
+  if (!(count >= 1 && count <= a.table.slots())) return status(info, kInvalid);
+  const double* pairs = doubles(info, 0, static_cast<size_t>(count) * 2);
+  if (!pairs) return status(info, kInvalid);
+  auto shares = sharesOf(a, pairs, static_cast<uint32_t>(count));
+  const bool rest = info.Length() > 2 && info[2].ToBoolean().Value();
+  return status(info, a.table.allocate(shares.data(), static_cast<uint32_t>(count), rest, a.clock));
+}
+
+Napi::Value setFallbacks(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  const double count = number(info, 1);
+  if (!(count >= 1 && count <= a.table.slots())) return status(info, kInvalid);
+  const double* pairs = doubles(info, 0, static_cast<size_t>(count) * 2);
+  if (!pairs) return status(info, kInvalid);
+  const auto shares = sharesOf(a, pairs, static_cast<uint32_t>(count));
+  return status(info, a.table.setFallbacks(shares.data(), static_cast<uint32_t>(count), a.clock));
+}
+
+uint64_t afterMs(const Attachment& a, double ms) {
+  const double ns = std::min(std::max(ms, 0.0) * 1e6, 9e18);
+  return a.clock() + static_cast<uint64_t>(ns);
+}
+
+// (handle, tokens, forMs): tokens moved
+Napi::Value deposit(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  if (!a.open() || !slotOf(number(info, 0), slot)) return Napi::Number::New(info.Env(), 0);
+  const uint64_t moved = a.table.deposit(slot, a.region->units(number(info, 1)), afterMs(a, number(info, 2)), a.clock);
+  return Napi::Number::New(info.Env(), a.region->tokens(static_cast<double>(moved)));
+}
+
+Napi::Value withdraw(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  if (!a.open() || !slotOf(number(info, 0), slot)) return Napi::Number::New(info.Env(), 0);
+  return Napi::Number::New(info.Env(), a.region->tokens(static_cast<double>(a.table.withdraw(slot, a.clock))));
+}
+
+Napi::Value reclaimExpired(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  return Napi::Number::New(info.Env(), a.open() ? a.region->tokens(static_cast<double>(a.table.reclaimExpired(a.clock))) : 0);
+}
+
+// Out: [returned, reservoir level, all levels], tokens.
+Napi::Value tick(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  double* out = doubles(info, 0, 3);
+  if (!a.open()) return status(info, kClosed);
+  if (!out) return status(info, kInvalid);
+  // On a virtual clock one thread does everything, so nothing is in flight.
+  const uint32_t threads = a.region->header().clockKind == ClockKind::kVirtual ? 0 : a.region->threads().load(std::memory_order_relaxed);
+  const TickResult r = a.table.tick(threads, a.clock);
+  out[0] = a.region->tokens(static_cast<double>(r.returned));
+  out[1] = a.region->tokens(static_cast<double>(r.reservoir));
+  out[2] = a.region->tokens(static_cast<double>(r.levels));
+  return status(info, kOk);
+}
+
+// (shares Float64Array [slot], count), tokens
+Napi::Value setBorrowShares(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  const double count = number(info, 1);
+  if (!(count >= 1 && count <= a.table.highWater())) return status(info, kInvalid);
+  const double* shares = doubles(info, 0, static_cast<size_t>(count));
+  if (!shares) return status(info, kInvalid);
+  for (uint32_t i = 1; i < static_cast<uint32_t>(count); ++i)
+    a.table.setBorrowShare(i, static_cast<int64_t>(a.region->units(shares[i])));
+  return status(info, kOk);
+}
+
+Napi::Value setMayBorrow(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  if (!a.open()) return status(info, kClosed);
+  if (!slotOf(number(info, 0), slot) || !a.table.isLive(slot)) return status(info, kStale);
+  a.table.setMayBorrow(slot, number(info, 1) == 1);
+  return status(info, kOk);
+}
+
+// (forMs): 0 extended, 1 resumed after a lapse, negative status
+Napi::Value extendValidity(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  bool resumed = false;
+  const Status s = a.table.extendValidity(afterMs(a, number(info, 0)), resumed, a.clock);
+  return status(info, s == kOk ? (resumed ? 1 : 0) : s);
+}
+
+Napi::Value setResource(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  return status(info, a.table.setResource(a.region->rateUnits(number(info, 0)), a.region->units(number(info, 1)), a.clock));
+}
+
+// (handle, forMs): requests of this target wait in line for so long; 0 ends it.
+Napi::Value waitInLine(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  if (!a.open()) return status(info, kClosed);
+  if (!slotOf(number(info, 0), slot) || !a.table.isLive(slot)) return status(info, kStale);
+  const double ms = number(info, 1);
+  a.table.waitInLine(slot.index, ms > 0 ? afterMs(a, ms) : 0);
+  return status(info, kOk);
+}
+
+// Differences since this attachment collected last, one row per slot: see CollectColumn. Returns the rows.
+Napi::Value collect(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  const uint32_t used = a.table.highWater();
+  double* out = doubles(info, 0, static_cast<size_t>(used) * kCollectColumns);
+  if (!out) return status(info, kInvalid);
+  if (a.previous.size() < used) {
+    a.previous.resize(used);
+    a.previousGeneration.resize(used);
+  }
+  for (uint32_t i = 0; i < used; ++i) {
+    double* row = out + static_cast<size_t>(i) * kCollectColumns;
+    const uint64_t meta = a.table.metaOf(i);
+    const auto generation = static_cast<uint32_t>(meta >> 32);
+    const Counters now = a.table.counters(i);
+    Counters& last = a.previous[i];
+    // A slot's counters start anew with a new target.
+    if (a.previousGeneration[i] != generation) last = Counters{};
+    a.previousGeneration[i] = generation;
+    const auto tokens = [&](uint64_t from, uint64_t to) { return a.region->tokens(static_cast<double>(static_cast<int64_t>(to - from))); };
+    const auto count = [](uint64_t from, uint64_t to) { return static_cast<double>(to - from); };
+    row[kGeneration] = meta & kLive ? generation : 0;
+    row[kAdmitted] = count(last.admitted, now.admitted);
+    row[kDenials] = count(last.denied, now.denied);
+    row[kArrivals] = row[kAdmitted] + row[kDenials];
+    row[kAdmittedTokens] = tokens(last.admittedTokens, now.admittedTokens);
+    row[kDemandTokens] = row[kAdmittedTokens] + tokens(last.deniedTokens, now.deniedTokens);
+    row[kBorrowedTokens] = tokens(last.borrowedTokens, now.borrowedTokens);
+    row[kReadBytes] = count(last.readBytes, now.readBytes);
+    row[kWriteBytes] = count(last.writeBytes, now.writeBytes);
+    row[kCompletions] = count(last.completions, now.completions);
+    row[kDurationNs] = count(last.durationNs, now.durationNs);
+    last = now;
+  }
+  return Napi::Number::New(info.Env(), used);
+}
+
+// Running totals of one slot, in CollectColumn order; the reservoir's are all zero.
+Napi::Value totals(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  double* out = doubles(info, 1, kCollectColumns);
+  if (!a.open()) return status(info, kClosed);
+  if (!out || !slotOf(number(info, 0), slot) || !a.table.isLive(slot)) return status(info, kStale);
+  const Counters c = a.table.counters(slot.index);
+  out[kGeneration] = slot.generation;
+  out[kAdmitted] = static_cast<double>(c.admitted);
+  out[kDenials] = static_cast<double>(c.denied);
+  out[kArrivals] = out[kAdmitted] + out[kDenials];
+  out[kAdmittedTokens] = a.region->tokens(static_cast<double>(c.admittedTokens));
+  out[kDemandTokens] = out[kAdmittedTokens] + a.region->tokens(static_cast<double>(c.deniedTokens));
+  out[kBorrowedTokens] = a.region->tokens(static_cast<double>(c.borrowedTokens));
+  out[kReadBytes] = static_cast<double>(c.readBytes);
+  out[kWriteBytes] = static_cast<double>(c.writeBytes);
+  out[kCompletions] = static_cast<double>(c.completions);
+  out[kDurationNs] = static_cast<double>(c.durationNs);
+  return status(info, kOk);
+}
+
+// One row per slot: see LevelColumn. Returns the rows.
+Napi::Value levels(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  const uint32_t used = a.table.highWater();
+  double* out = doubles(info, 0, static_cast<size_t>(used) * kLevelColumns);
+  if (!out) return status(info, kInvalid);
+  const uint64_t now = a.clock();
+  for (uint32_t i = 0; i < used; ++i) {
+    const LevelReading r = a.table.levelOf(i, now);
+    double* row = out + static_cast<size_t>(i) * kLevelColumns;
+    row[kLevelTokens] = a.region->tokens(static_cast<double>(r.level));
+    row[kLevelRate] = a.region->ratePerSec(r.rate);
+    row[kLevelBurst] = a.region->tokens(static_cast<double>(r.burst));
+    row[kLevelDeposit] = a.region->tokens(static_cast<double>(r.deposit));
+  }
+  return Napi::Number::New(info.Env(), used);
+}
+
+// Out: sums of rates, bursts, fallback rates, fallback bursts; the resource's rate and burst; refunds dropped.
+Napi::Value sums(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  double* out = doubles(info, 0, 7);
+  if (!a.open()) return status(info, kClosed);
+  if (!out) return status(info, kInvalid);
+  uint64_t s[4];
+  a.table.sums(s);
+  const PlainHeader& h = a.region->header();
+  out[0] = a.region->ratePerSec(s[0]);
+  out[1] = a.region->tokens(static_cast<double>(s[1]));
+  out[2] = a.region->ratePerSec(s[2]);
+  out[3] = a.region->tokens(static_cast<double>(s[3]));
+  out[4] = a.region->ratePerSec(h.resourceRate.load(std::memory_order_relaxed));
+  out[5] = a.region->tokens(static_cast<double>(h.resourceBurst.load(std::memory_order_relaxed)));
+  out[6] = a.region->tokens(static_cast<double>(h.refundsDropped.load(std::memory_order_relaxed)));
+  return status(info, kOk);
+}
+
+Napi::Value setVirtualMs(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  const double ms = number(info, 0);
+  if (a.region->header().clockKind != ClockKind::kVirtual || !(ms >= 0 && ms < 9e12)) return status(info, kInvalid);
+  a.region->header().virtualNs.store(static_cast<uint64_t>(ms * 1e6), std::memory_order_release);
+  return status(info, kOk);
+}
+
+Napi::Value nowMs(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  return Napi::Number::New(info.Env(), a.open() ? static_cast<double>(a.clock() - 1) / 1e6 : 0);
+}
+
+Napi::Value highWater(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  return Napi::Number::New(info.Env(), a.open() ? a.table.highWater() : 0);
+}
+
+Napi::Value close(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (a.open()) {
+    a.region->threads().fetch_sub(1, std::memory_order_relaxed);
+    a.region.reset();
+    a.table = PlainTable();
+  }
+  return info.Env().Undefined();
+}
+
+template <class Owner>
+Napi::ArrayBuffer wrap(Napi::Env env, void* data, size_t bytes, std::shared_ptr<Owner> owner) {
+  auto* keep = new std::shared_ptr<Owner>(std::move(owner));
+  return Napi::ArrayBuffer::New(env, data, bytes, [](Napi::Env, void*, std::shared_ptr<Owner>* kept) { delete kept; }, keep);
+}
+
+Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
+  auto owned = std::make_unique<Attachment>();
+  Attachment* a = owned.get();
+  env.GetInstanceData<Addon>()->attachments.push_back(std::move(owned));
+  a->region = region;
+  a->table = region->table();
+  a->clock = region->clock();
+  a->unitsPerToken = region->unitsPerToken();
+  a->largestCost = static_cast<double>(kLevelLimit) / a->unitsPerToken;
+  region->threads().fetch_add(1, std::memory_order_relaxed);
+
+  auto object = Napi::Object::New(env);
+  const auto hot = [&](const char* name, napi_callback callback) {
+    napi_value fn = nullptr;
+    napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, a, &fn);
+    object.Set(name, Napi::Value(env, fn));
+  };
+  hot("acquire", acquireHot);
+  hot("acquireInLine", acquireInLineHot);
+  hot("acquireBatch", acquireBatchHot);
+  hot("complete", completeHot);
+  hot("peek", peekHot);
+  hot("refund", refundHot);
+  hot("charge", chargeHot);
+  using Cold = Napi::Value (*)(const Napi::CallbackInfo&);
+  const auto cold = [&](const char* name, Cold callback) { object.Set(name, Napi::Function::New(env, callback, name, a)); };
+  cold("addTarget", addTarget);
+  cold("removeTarget", removeTarget);
+  cold("setLimit", setLimit);
+  cold("setFallback", setFallback);
+  cold("setFallbacks", setFallbacks);
+  cold("allocate", allocate);
+  cold("deposit", deposit);
+  cold("withdraw", withdraw);
+  cold("reclaimExpired", reclaimExpired);
+  cold("tick", tick);
+  cold("setBorrowShares", setBorrowShares);
+  cold("setMayBorrow", setMayBorrow);
+  cold("extendValidity", extendValidity);
+  cold("setResource", setResource);
+  cold("waitInLine", waitInLine);
+  cold("collect", collect);
+  cold("totals", totals);
+  cold("levels", levels);
+  cold("sums", sums);
+  cold("setVirtualMs", setVirtualMs);
+  cold("nowMs", nowMs);
+  cold("highWater", highWater);
+  cold("close", close);
+  object.Set("token", region->token());
+  object.Set("capacity", Napi::Number::New(env, region->header().capacity));
+  object.Set("virtual", Napi::Boolean::New(env, region->header().clockKind == ClockKind::kVirtual));
+  Frame* frame = a->frame.get();
+  std::memset(frame, 0, sizeof(Frame));
+  object.Set("frame", wrap(env, frame->fields, sizeof frame->fields, a->frame));
+  object.Set("batchHandles", wrap(env, frame->batchHandles, sizeof frame->batchHandles, a->frame));
+  object.Set("batchCosts", wrap(env, frame->batchCosts, sizeof frame->batchCosts, a->frame));
+  object.Set("batchDecisions", wrap(env, frame->batchDecisions, sizeof frame->batchDecisions, a->frame));
+  if (region->areaBytes()) object.Set("area", wrap(env, region->area(), region->areaBytes(), region));
+  return object;
+}
+
+// ({capacity, rate, burst, virtual, areaBytes}) - validated by TypeScript; null when memory cannot be had.
+Napi::Value createTable(const Napi::CallbackInfo& info) {
+  const auto env = info.Env();
+  if (info.Length() < 1 || !info[0].IsObject()) return env.Null();
+  const auto o = info[0].As<Napi::Object>();
+  const auto field = [&](const char* name) {
+    const Napi::Value v = o.Get(name);
+    return v.IsNumber() ? v.As<Napi::Number>().DoubleValue() : NAN;
+  };
+  const double capacity = field("capacity"), rate = field("rate"), burst = field("burst"), area = field("areaBytes");
+  if (!(capacity >= 1 && capacity <= kMaxCapacity) || !(rate >= 0) || !(burst >= 0) || !(area >= 0 && area < 1e12)) return env.Null();
+  const bool isVirtual = o.Get("virtual").ToBoolean().Value();
+  auto region = Region::create({static_cast<uint32_t>(capacity), rate, burst, isVirtual ? ClockKind::kVirtual : ClockKind::kMonotonic,
+                                static_cast<uint64_t>(area)});
+  return region ? attachmentObject(env, std::move(region)) : env.Null();
+}
+
+// (token): null when no table of this process has it.
+Napi::Value attachTable(const Napi::CallbackInfo& info) {
+  if (info.Length() < 1 || !info[0].IsString()) return info.Env().Null();
+  auto region = Region::find(info[0].As<Napi::String>().Utf8Value());
+  return region ? attachmentObject(info.Env(), std::move(region)) : info.Env().Null();
+}
+
+Napi::Object constants(Napi::Env env) {
+  auto o = Napi::Object::New(env);
+  const auto set = [&](const char* name, double value) { o.Set(name, Napi::Number::New(env, value)); };
+  set("batch", kBatch);
+  set("maxCapacity", kMaxCapacity);
+  set("indexSpan", kIndexSpan);
+  set("bytesPerTarget", sizeof(PlainBucket) + sizeof(PlainTally) + sizeof(PlainCompletion));
+  const auto group = [&](const char* name, std::initializer_list<std::pair<const char*, int>> entries) {
+    auto g = Napi::Object::New(env);
+    for (const auto& [key, value] : entries) g.Set(key, Napi::Number::New(env, value));
+    o.Set(name, g);
+  };
+  group("frame", {{"handle", kHandle}, {"cost", kCost}, {"decision", kDecision}, {"level", kLevel}, {"rate", kRate}, {"burst", kBurst},
+                  {"deposit", kDeposit}, {"waitMs", kWaitMs}, {"readBytes", kRead}, {"writeBytes", kWrite}, {"durationNs", kDuration}});
+  group("collect", {{"generation", kGeneration}, {"arrivals", kArrivals}, {"admitted", kAdmitted}, {"denied", kDenials},
+                    {"demandTokens", kDemandTokens}, {"admittedTokens", kAdmittedTokens}, {"borrowedTokens", kBorrowedTokens},
+                    {"readBytes", kReadBytes}, {"writeBytes", kWriteBytes}, {"completions", kCompletions}, {"durationNs", kDurationNs},
+                    {"columns", kCollectColumns}});
+  group("levels", {{"level", kLevelTokens}, {"rate", kLevelRate}, {"burst", kLevelBurst}, {"deposit", kLevelDeposit}, {"columns", kLevelColumns}});
+  group("decision", {{"own", kOwn}, {"borrowed", kBorrowed}, {"denied", kDenied}, {"badHandle", kBadHandle}, {"badCost", kBadCost},
+                     {"tooLarge", kTooLarge}, {"closed", kClosed}, {"contended", kContended}});
+  group("status", {{"ok", kOk}, {"stale", kStale}, {"invalid", kInvalid}, {"overRate", kOverRate}, {"overBurst", kOverBurst},
+                   {"overFallbackRate", kOverFallbackRate}, {"overFallbackBurst", kOverFallbackBurst}, {"full", kFull}, {"busy", kBusy},
+                   {"lapsed", kLapsed}});
+  return o;
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Addon());
+  exports.Set("createTable", Napi::Function::New(env, createTable, "createTable"));
+  exports.Set("attachTable", Napi::Function::New(env, attachTable, "attachTable"));
+  exports.Set("constants", constants(env));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(foretoken, init)
+
+}  // namespace foretoken

@@ -1,0 +1,99 @@
+// A bucket's arithmetic: pure functions of (level, parameters, now). No atomics, no clock, no Node.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "layout.h"
+
+namespace foretoken {
+
+// Levels are kept within 56 signed bits; beyond half of that a bucket is due for a new epoch.
+inline constexpr int64_t kLevelLimit = int64_t{1} << 54;
+
+struct Word {
+  uint64_t bits;
+  constexpr uint8_t epoch() const noexcept { return static_cast<uint8_t>(bits); }
+  constexpr int64_t level() const noexcept { return static_cast<int64_t>(bits) >> 8; }
+};
+
+constexpr Word pack(int64_t level, uint8_t epoch) noexcept {
+  return {(static_cast<uint64_t>(level) << 8) | epoch};
+}
+
+// One consistent reading of a bucket's parameters.
+struct Reading {
+  uint64_t sinceNs;
+  uint64_t rate;   // units per second
+  uint64_t burst;  // units
+  uint64_t deposit;
+  uint64_t depositUntilNs;
+
+  constexpr uint64_t capAt(uint64_t nowNs) const noexcept {
+    return burst + (nowNs < depositUntilNs ? deposit : 0);
+  }
+};
+
+constexpr uint64_t kExpiryShift = 20;
+
+constexpr Reading read(uint64_t sinceNs, uint64_t rateAndBurst, uint64_t deposit) noexcept {
+  return {sinceNs, decode(static_cast<uint32_t>(rateAndBurst)), decode(static_cast<uint32_t>(rateAndBurst >> 32)),
+          decode(static_cast<uint32_t>(deposit)), sinceNs + ((deposit >> 32) << kExpiryShift)};
+}
+
+inline constexpr uint64_t kNsPerSec = 1000000000;
+
+// What a rate yields in a time, saturated far above any level. Units per second rather than per some power
+// of two of nanoseconds, so that 50/s for one second is 50 tokens and not a hair less.
+constexpr int64_t accrued(uint64_t rate, uint64_t ns) noexcept {
+  constexpr uint64_t kMost = static_cast<uint64_t>(kLevelLimit) << 2;
+  const uint64_t seconds = ns / kNsPerSec, rest = ns % kNsPerSec;
+  // Below this the product of the rest and the rate fits in 64 bits; scaling at creation sees to it.
+  if (rate < (1ull << 34) && seconds < (1ull << 22)) [[likely]] return static_cast<int64_t>(seconds * rate + rest * rate / kNsPerSec);
+  const unsigned __int128 tokens = static_cast<unsigned __int128>(rate) * ns / kNsPerSec;
+  return static_cast<int64_t>(tokens < kMost ? static_cast<uint64_t>(tokens) : kMost);
+}
+
+// The level now, and what must be taken off it to refer it back to Reading::sinceNs.
+struct Evaluation {
+  int64_t level;
+  int64_t accrued;
+  int64_t overflow;  // what the cap cut off, not counting what lapsed at validUntil
+  uint64_t cap;
+};
+
+// Refill is piecewise: the allocated rate up to validUntil, the fallback after it. A version that took
+// effect after validUntil already carries what holds without a controller, so it is used as it stands.
+//
+// Clipping once, with the cap that holds now, is exact although a deposit may have expired in between:
+// a level that was above the burst then is at the burst now, one below it was not clipped at all.
+constexpr Evaluation evaluate(int64_t stored, const Reading& p, uint64_t nowNs, uint64_t validUntilNs,
+                              uint64_t fallback) noexcept {
+  // A clock read before the version took effect, by a thread that was overtaken: no time has passed.
+  const uint64_t now = std::max(nowNs, p.sinceNs);
+  if (now <= validUntilNs || p.sinceNs > validUntilNs) [[likely]] {
+    const int64_t inflow = accrued(p.rate, now - p.sinceNs);
+    const int64_t level = stored + inflow;
+    const uint64_t cap = p.capAt(now);
+    const auto most = static_cast<int64_t>(cap);
+    return level > most ? Evaluation{most, inflow, level - most, cap} : Evaluation{level, inflow, 0, cap};
+  }
+  const int64_t before = accrued(p.rate, validUntilNs - p.sinceNs);
+  const int64_t after = accrued(decode(static_cast<uint32_t>(fallback)), now - validUntilNs);
+  const int64_t atLapse = std::min(stored + before, static_cast<int64_t>(p.capAt(validUntilNs)));
+  const uint64_t cap = decode(static_cast<uint32_t>(fallback >> 32));
+  const int64_t level = atLapse + after;
+  const auto most = static_cast<int64_t>(cap);
+  return level > most ? Evaluation{most, before + after, level - most, cap} : Evaluation{level, before + after, 0, cap};
+}
+
+// How long until the level reaches `wanted` if nothing is taken, ns; UINT64_MAX if it never will.
+constexpr uint64_t nsUntil(int64_t level, int64_t wanted, uint64_t rate, uint64_t cap) noexcept {
+  if (level >= wanted) return 0;
+  if (rate == 0 || wanted > static_cast<int64_t>(cap)) return UINT64_MAX;
+  const auto missing = static_cast<unsigned __int128>(wanted - level);
+  const unsigned __int128 ns = (missing * kNsPerSec + rate - 1) / rate;
+  return ns > UINT64_MAX ? UINT64_MAX : static_cast<uint64_t>(ns);
+}
+
+}  // namespace foretoken

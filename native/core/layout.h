@@ -1,0 +1,190 @@
+// The shared region's layout. This file is the format: every field has its offset asserted, and what
+// is laid down here is read by every thread and process that attaches. native/README.md explains it.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace foretoken {
+
+inline constexpr uint64_t kMagic = 0x31304E4B544F4652ull;  // "RFOTKN01" read as little-endian bytes
+inline constexpr uint32_t kAbi = 1;
+inline constexpr uint32_t kMaxCapacity = (1u << 24) - 2;
+
+// Slot 0 is the reservoir; targets have slots 1 to capacity.
+inline constexpr uint32_t kReservoir = 0;
+
+enum class ClockKind : uint32_t { kVirtual = 0, kMonotonic = 1, kTsc = 2 };
+
+// What a decision says. Positive: admitted, and from where. Zero: denied. Negative: misuse.
+enum Decision : int32_t {
+  kOwn = 1,
+  kBorrowed = 2,
+  kDenied = 0,
+  kBadHandle = -1,
+  kBadCost = -2,
+  kTooLarge = -3,
+  kClosed = -4,
+  kContended = -5,
+};
+
+// What a call of the control plane says.
+enum Status : int32_t {
+  kOk = 0,
+  kStale = -1,
+  kInvalid = -2,
+  kOverRate = -10,
+  kOverBurst = -11,
+  kOverFallbackRate = -12,
+  kOverFallbackBurst = -13,
+  kFull = -14,
+  kBusy = -15,
+  kLapsed = -16,
+};
+
+// Bits of Bucket::meta, whose upper half is the slot's generation.
+inline constexpr uint64_t kLive = 1;
+inline constexpr uint64_t kHasLimit = 2;
+inline constexpr uint64_t kMayBorrow = 4;
+
+// Rates and bursts are stored in 32 bits: 26 bits of mantissa, 6 of exponent, rounded down. Decoded they
+// are integers, so sums over them are exact; rounding down can only leave tokens unallocated
+// (at most 2^-25 of each), never exceed a sum.
+inline constexpr uint32_t kMantissaBits = 26;
+inline constexpr uint64_t kMantissaMask = (1ull << kMantissaBits) - 1;
+
+constexpr uint64_t decode(uint32_t code) noexcept {
+  return (code & kMantissaMask) << (code >> kMantissaBits);
+}
+
+constexpr uint32_t encode(uint64_t value) noexcept {
+  uint32_t exponent = 0;
+  while ((value >> exponent) > kMantissaMask) ++exponent;
+  // 37 is the largest exponent whose decoded value still fits in 63 bits.
+  if (exponent > 37) return (37u << kMantissaBits) | static_cast<uint32_t>(kMantissaMask);
+  return (exponent << kMantissaBits) | static_cast<uint32_t>(value >> exponent);
+}
+
+// One version of a bucket's parameters. Two of them lie in a bucket; the epoch in its word picks one.
+template <template <class> class Atomic>
+struct Params {
+  Atomic<uint64_t> sinceNs;        // region time at which this version took effect
+  Atomic<uint64_t> rateAndBurst;   // rate code in the low half, burst code in the high half
+  Atomic<uint64_t> deposit;        // amount code in the low half, expiry in the high half, in units of
+                                   // 2^20 ns after sinceNs
+};
+
+// Everything a decision reads, on one cache line. `word` alone is changed by requests: a small epoch in
+// its low 8 bits and the level, referred to Params::sinceNs, in the upper 56 (signed, token units).
+template <template <class> class Atomic>
+struct alignas(64) Bucket {
+  Atomic<uint64_t> word;
+  Params<Atomic> params[2];
+  Atomic<uint64_t> meta;  // generation in the high half, flags in the low half
+};
+
+// Written by the thread that has just decided, so on the line next in importance: counters, what a
+// borrower may still take in this tick, and the parameters that hold when no controller is alive.
+template <template <class> class Atomic>
+struct alignas(64) Tally {
+  Atomic<uint64_t> admitted;
+  Atomic<uint64_t> admittedTokens;  // token units, net of refunds
+  Atomic<uint64_t> denied;
+  Atomic<uint64_t> deniedTokens;
+  Atomic<uint64_t> borrowedTokens;
+  Atomic<int64_t> borrowShare;   // token units left to borrow in this tick
+  Atomic<uint64_t> fallback;     // rate code in the low half, burst code in the high half
+  Atomic<uint64_t> waitUntilNs;  // while later than now, requests wait in line and newcomers are denied
+};
+
+// Written on completion, apart from what a decision touches.
+template <template <class> class Atomic>
+struct alignas(32) Completion {
+  Atomic<uint64_t> count;
+  Atomic<uint64_t> readBytes;
+  Atomic<uint64_t> writeBytes;
+  Atomic<uint64_t> durationNs;
+};
+
+template <template <class> class Atomic>
+struct Header {
+  // Constant once `ready` is set.
+  uint64_t magic;
+  uint32_t abi;
+  uint32_t headerBytes;
+  uint32_t capacity;
+  ClockKind clockKind;
+  int32_t tokenShift;  // a token is 2^tokenShift units
+  uint32_t bucketBytes;
+  uint64_t regionBytes;
+  uint64_t areaOffset;  // free memory for whoever opened the region, after the arrays
+  uint64_t areaBytes;
+  uint64_t originNs;    // CLOCK_MONOTONIC at region time 1
+  uint64_t tscOrigin;
+  uint64_t tscMultiplier;  // ns per tick, 32.32 fixed point
+  Atomic<uint32_t> ready;  // the ABI's number once everything above is written
+  uint32_t reserved0;
+  uint8_t pad0[40];
+
+  // Read by every decision, written rarely.
+  Atomic<uint64_t> validUntil;  // region ns shifted left by one; the low bit says that it has lapsed
+  Atomic<uint64_t> largestCost;
+  Atomic<uint64_t> virtualNs;
+  uint8_t pad1[40];
+
+  // The control plane's own.
+  Atomic<uint64_t> writerLock;
+  Atomic<uint64_t> resourceRate;   // units per second
+  Atomic<uint64_t> resourceBurst;  // units
+  Atomic<uint64_t> refundsDropped;  // units of refunds that would have lifted a level above its burst
+  Atomic<uint32_t> highWater;       // slots ever used, the reservoir included
+  Atomic<uint32_t> freeHead;        // first of the freed slots, 0 if none
+  Atomic<uint32_t> freeTail;
+  Atomic<uint32_t> liveTargets;
+  // Work conservation: what the last tick saw, to bound what it may hand back.
+  Atomic<uint64_t> tickNs;
+  Atomic<int64_t> tickLevels;
+  Atomic<uint64_t> tickAdmitted;
+  // Who runs the loops, until when. Not used by the tables of one process.
+  Atomic<uint64_t> controllerPid;
+  Atomic<uint64_t> controllerUntilNs;
+  Atomic<uint64_t> controllerTerm;
+};
+
+using PlainHeader = Header<std::atomic>;
+using PlainBucket = Bucket<std::atomic>;
+using PlainTally = Tally<std::atomic>;
+using PlainCompletion = Completion<std::atomic>;
+
+static_assert(std::atomic<uint64_t>::is_always_lock_free && sizeof(std::atomic<uint64_t>) == 8);
+static_assert(sizeof(PlainBucket) == 64 && offsetof(PlainBucket, params) == 8 && offsetof(PlainBucket, meta) == 56);
+static_assert(sizeof(PlainTally) == 64 && offsetof(PlainTally, borrowShare) == 40 && offsetof(PlainTally, waitUntilNs) == 56);
+static_assert(sizeof(PlainCompletion) == 32);
+static_assert(offsetof(PlainHeader, magic) == 0 && offsetof(PlainHeader, abi) == 8 && offsetof(PlainHeader, capacity) == 16);
+static_assert(offsetof(PlainHeader, regionBytes) == 32 && offsetof(PlainHeader, originNs) == 56 && offsetof(PlainHeader, ready) == 80);
+static_assert(offsetof(PlainHeader, validUntil) == 128 && offsetof(PlainHeader, writerLock) == 192);
+static_assert(offsetof(PlainHeader, highWater) == 224 && offsetof(PlainHeader, controllerTerm) == 280);
+
+inline constexpr uint64_t kHeaderBytes = 4096;
+static_assert(sizeof(PlainHeader) <= kHeaderBytes);
+
+// Where each array begins. Limits come last: their pages are touched only by targets that have one.
+struct Offsets {
+  uint64_t buckets, tallies, completions, limits, area, total;
+};
+
+constexpr Offsets offsetsFor(uint64_t capacity, uint64_t areaBytes) noexcept {
+  const uint64_t slots = capacity + 1;
+  const auto page = [](uint64_t bytes) { return (bytes + 4095) & ~uint64_t{4095}; };
+  Offsets o{};
+  o.buckets = kHeaderBytes;
+  o.tallies = page(o.buckets + slots * sizeof(PlainBucket));
+  o.completions = page(o.tallies + slots * sizeof(PlainTally));
+  o.limits = page(o.completions + slots * sizeof(PlainCompletion));
+  o.area = page(o.limits + slots * sizeof(PlainBucket));
+  o.total = page(o.area + areaBytes);
+  return o;
+}
+
+}  // namespace foretoken

@@ -1,0 +1,100 @@
+#include "region.h"
+
+#include <sys/mman.h>
+
+#include <cmath>
+#include <mutex>
+#include <unordered_map>
+
+namespace foretoken {
+
+namespace {
+
+// Above this a region asks for huge pages: at random over a million targets most of the time goes into
+// translating addresses. Below it they would only waste memory.
+constexpr uint64_t kHugeFrom = 32ull << 20;
+
+std::mutex registryMutex;
+std::unordered_map<std::string, std::weak_ptr<Region>>& registry() {
+  static auto* map = new std::unordered_map<std::string, std::weak_ptr<Region>>();
+  return *map;
+}
+uint64_t nextToken = 1;
+
+uint64_t clampUnits(double units) noexcept {
+  if (!(units > 0)) return 0;
+  return units < static_cast<double>(kLevelLimit) ? static_cast<uint64_t>(units) : static_cast<uint64_t>(kLevelLimit);
+}
+
+}  // namespace
+
+int tokenShiftFor(double rate, double burst) noexcept {
+  int exponent = 0;
+  std::frexp(std::max({rate, burst, 1e-9}), &exponent);
+  return std::clamp(33 - exponent, 0, 33);
+}
+
+std::shared_ptr<Region> Region::create(const RegionOptions& options) {
+  const Offsets o = offsetsFor(options.capacity, options.areaBytes);
+  void* memory = mmap(nullptr, o.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return nullptr;
+#if defined(MADV_HUGEPAGE)
+  if (o.limits > kHugeFrom) madvise(memory, o.limits, MADV_HUGEPAGE);
+#endif
+  std::shared_ptr<Region> region(new Region());
+  region->base_ = static_cast<uint8_t*>(memory);
+  region->bytes_ = o.total;
+  auto* header = new (memory) PlainHeader();
+  header->magic = kMagic;
+  header->abi = kAbi;
+  header->headerBytes = kHeaderBytes;
+  header->capacity = options.capacity;
+  header->clockKind = options.clock;
+  header->tokenShift = tokenShiftFor(options.rate, options.burst);
+  header->bucketBytes = sizeof(PlainBucket);
+  header->regionBytes = o.total;
+  header->areaOffset = o.area;
+  header->areaBytes = options.areaBytes;
+  header->originNs = options.clock == ClockKind::kVirtual ? 0 : monotonicNs();
+  region->header_ = header;
+  region->unitsPerToken_ = std::ldexp(1.0, header->tokenShift);
+  region->table_ = PlainTable(header, reinterpret_cast<PlainBucket*>(region->base_ + o.buckets),
+                              reinterpret_cast<PlainTally*>(region->base_ + o.tallies),
+                              reinterpret_cast<PlainCompletion*>(region->base_ + o.completions),
+                              reinterpret_cast<PlainBucket*>(region->base_ + o.limits));
+  region->table_.initialise(region->rateUnits(options.rate), region->units(options.burst), region->clock()());
+  // release [ready]: whoever sees the ABI's number sees everything above.
+  header->ready.store(kAbi, std::memory_order_release);
+  const std::lock_guard<std::mutex> guard(registryMutex);
+  region->token_ = "foretoken-" + std::to_string(nextToken++);
+  registry()[region->token_] = region;
+  return region;
+}
+
+std::shared_ptr<Region> Region::find(const std::string& token) {
+  const std::lock_guard<std::mutex> guard(registryMutex);
+  const auto found = registry().find(token);
+  return found == registry().end() ? nullptr : found->second.lock();
+}
+
+Region::~Region() {
+  {
+    const std::lock_guard<std::mutex> guard(registryMutex);
+    registry().erase(token_);
+  }
+  if (base_) munmap(base_, bytes_);
+}
+
+uint64_t Region::rateUnits(double tokensPerSec) const noexcept {
+  return clampUnits(tokensPerSec * unitsPerToken_);
+}
+
+uint64_t Region::units(double tokens) const noexcept { return clampUnits(tokens * unitsPerToken_); }
+
+uint64_t Region::costUnits(double tokens) const noexcept { return clampUnits(std::ceil(tokens * unitsPerToken_)); }
+
+double Region::ratePerSec(uint64_t rate) const noexcept {
+  return static_cast<double>(rate) / unitsPerToken_;
+}
+
+}  // namespace foretoken

@@ -1,0 +1,142 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { ForetokenError } from '../errors.js';
+import { packageRoot } from '../paths.js';
+
+/** One table as one thread sees it. Hot functions take their arguments from `frame`; see native/README.md. */
+export interface NativeTable {
+  readonly token: string;
+  readonly capacity: number;
+  readonly virtual: boolean;
+  readonly frame: ArrayBuffer;
+  readonly batchHandles: ArrayBuffer;
+  readonly batchCosts: ArrayBuffer;
+  readonly batchDecisions: ArrayBuffer;
+  readonly area?: ArrayBuffer;
+  acquire(): void;
+  acquireInLine(): void;
+  acquireBatch(): void;
+  complete(): void;
+  peek(): void;
+  refund(): void;
+  charge(): void;
+  addTarget(mayBorrow: 0 | 1): number;
+  removeTarget(handle: number): number;
+  setLimit(handle: number, ratePerSec: number, burst: number): number;
+  setFallback(handle: number, ratePerSec: number, burst: number): number;
+  setFallbacks(pairs: Float64Array, count: number): number;
+  allocate(pairs: Float64Array, count: number, reservoirTakesRest: boolean): number;
+  deposit(handle: number, tokens: number, forMs: number): number;
+  withdraw(handle: number): number;
+  reclaimExpired(): number;
+  tick(out: Float64Array): number;
+  setBorrowShares(shares: Float64Array, count: number): number;
+  setMayBorrow(handle: number, may: 0 | 1): number;
+  extendValidity(forMs: number): number;
+  setResource(ratePerSec: number, burst: number): number;
+  waitInLine(handle: number, forMs: number): number;
+  collect(out: Float64Array): number;
+  totals(handle: number, out: Float64Array): number;
+  levels(out: Float64Array): number;
+  sums(out: Float64Array): number;
+  setVirtualMs(ms: number): number;
+  nowMs(): number;
+  highWater(): number;
+  close(): void;
+}
+
+type Codes<K extends string> = Readonly<Record<K, number>>;
+
+/** The addon's own numbers; nothing of them is written down twice. */
+export interface NativeConstants {
+  readonly batch: number;
+  readonly maxCapacity: number;
+  readonly indexSpan: number;
+  readonly bytesPerTarget: number;
+  readonly frame: Codes<
+    | 'handle'
+    | 'cost'
+    | 'decision'
+    | 'level'
+    | 'rate'
+    | 'burst'
+    | 'deposit'
+    | 'waitMs'
+    | 'readBytes'
+    | 'writeBytes'
+    | 'durationNs'
+  >;
+  readonly collect: Codes<
+    | 'generation'
+    | 'arrivals'
+    | 'admitted'
+    | 'denied'
+    | 'demandTokens'
+    | 'admittedTokens'
+    | 'borrowedTokens'
+    | 'readBytes'
+    | 'writeBytes'
+    | 'completions'
+    | 'durationNs'
+    | 'columns'
+  >;
+  readonly levels: Codes<'level' | 'rate' | 'burst' | 'deposit' | 'columns'>;
+  readonly decision: Codes<
+    'own' | 'borrowed' | 'denied' | 'badHandle' | 'badCost' | 'tooLarge' | 'closed' | 'contended'
+  >;
+  readonly status: Codes<
+    | 'ok'
+    | 'stale'
+    | 'invalid'
+    | 'overRate'
+    | 'overBurst'
+    | 'overFallbackRate'
+    | 'overFallbackBurst'
+    | 'full'
+    | 'busy'
+    | 'lapsed'
+  >;
+}
+
+interface Addon {
+  createTable(options: {
+    capacity: number;
+    rate: number;
+    burst: number;
+    virtual: boolean;
+    areaBytes: number;
+  }): NativeTable | null;
+  attachTable(token: string): NativeTable | null;
+  readonly constants: NativeConstants;
+}
+
+function load(): Addon {
+  const candidates = [
+    join(packageRoot, 'build', 'Release', 'foretoken.node'),
+    join(packageRoot, 'prebuilds', `${process.platform}-${process.arch}`, 'foretoken.node'),
+  ];
+  const require = createRequire(import.meta.url);
+  let cause: unknown;
+  for (const file of candidates) {
+    if (!existsSync(file)) continue;
+    try {
+      return require(file) as Addon;
+    } catch (error) {
+      cause = error;
+    }
+  }
+  throw new ForetokenError(
+    'NATIVE_UNAVAILABLE',
+    `the native addon ${cause ? 'cannot be loaded' : 'is not built'} for ${process.platform}-${process.arch}; ` +
+      'run `npm rebuild foretoken` (needs a C++20 compiler and CMake 3.20 or newer)',
+    { cause },
+  );
+}
+
+let loaded: Addon | undefined;
+
+export function addon(): Addon {
+  loaded ??= load();
+  return loaded;
+}

@@ -1,0 +1,379 @@
+import { ForetokenError } from '../errors.js';
+import { addon, type NativeConstants, type NativeTable } from './native.js';
+
+/**
+ * A target's number in the table. Opaque: generation and slot. It goes stale when the target is removed;
+ * a stale handle is refused, it never reaches another target.
+ */
+export type Handle = number;
+
+export interface TableOptions {
+  /** Most targets at once: 1 to 16,777,214. Memory is touched only as slots are used. */
+  capacity: number;
+  /** What the resource serves, tokens/s. */
+  ratePerSec: number;
+  /** What it can take at once, tokens. */
+  burst: number;
+  /** `virtual`: time moves only by `advanceTo`. */
+  clock: 'monotonic' | 'virtual';
+}
+
+/** A row of `collect`: what happened in one slot since this attachment collected last. */
+export interface Activity {
+  readonly rows: number;
+  readonly data: Float64Array;
+}
+
+export interface PeekResult {
+  /** Tokens the target could take from its own bucket now (within its limit). */
+  tokens: number;
+  ratePerSec: number;
+  burst: number;
+  deposit: number;
+  /** Time until `cost` could be admitted if nothing else is taken, ms; Infinity: never as things stand. */
+  waitMs: number;
+  /** The cost exceeds what bucket, deposit, reservoir and limit can hold at once. */
+  tooLarge: boolean;
+}
+
+const validOpen = (value: number, least: number, most: number): boolean => value >= least && value <= most;
+
+/**
+ * The native bucket table as one thread sees it. Thin: values in, numbers out; names, validation of options
+ * and policy live above it. Every method may be called from any thread that attached; those that move rates,
+ * bursts or deposits take turns under the region's writer lock.
+ */
+export class BucketTable {
+  readonly token: string;
+  readonly capacity: number;
+  readonly isVirtual: boolean;
+  readonly constants: NativeConstants;
+  readonly #native: NativeTable;
+  readonly #frame: Float64Array;
+  readonly #acquire: () => void;
+  readonly #batchHandles: Float64Array;
+  readonly #batchCosts: Float64Array;
+  readonly #batchDecisions: Int32Array;
+  #activity = new Float64Array(0);
+  #levels = new Float64Array(0);
+  readonly #tickOut = new Float64Array(3);
+  readonly #sums = new Float64Array(7);
+  readonly #totals: Float64Array;
+  #closed = false;
+
+  private constructor(native: NativeTable, constants: NativeConstants) {
+    this.#native = native;
+    this.constants = constants;
+    this.token = native.token;
+    this.capacity = native.capacity;
+    this.isVirtual = native.virtual;
+    this.#frame = new Float64Array(native.frame);
+    this.#acquire = native.acquire;
+    this.#batchHandles = new Float64Array(native.batchHandles);
+    this.#batchCosts = new Float64Array(native.batchCosts);
+    this.#batchDecisions = new Int32Array(native.batchDecisions);
+    this.#totals = new Float64Array(constants.collect.columns);
+  }
+
+  static create(options: TableOptions): BucketTable {
+    const { createTable, constants } = addon();
+    if (!Number.isInteger(options.capacity) || !validOpen(options.capacity, 1, constants.maxCapacity))
+      throw new ForetokenError(
+        'INVALID_OPTION',
+        `capacity: expected a whole number from 1 to ${constants.maxCapacity}, got ${String(options.capacity)}`,
+      );
+    for (const name of ['ratePerSec', 'burst'] as const)
+      if (!validOpen(options[name], Number.MIN_VALUE, 1e15))
+        throw new ForetokenError(
+          'INVALID_OPTION',
+          `${name}: expected a number above 0 and up to 1e15, got ${String(options[name])}`,
+        );
+    const native = createTable({
+      capacity: options.capacity,
+      rate: options.ratePerSec,
+      burst: options.burst,
+      virtual: options.clock === 'virtual',
+      areaBytes: 0,
+    });
+    if (!native)
+      throw new ForetokenError('TABLE_FULL', `no memory for a table of ${options.capacity} targets could be mapped`);
+    return new BucketTable(native, constants);
+  }
+
+  /** Attaches this thread to a table of the same process. */
+  static attach(token: string): BucketTable {
+    const { attachTable, constants } = addon();
+    const native = attachTable(token);
+    if (!native) throw new ForetokenError('CLOSED', `no open table of this process has the token ${String(token)}`);
+    return new BucketTable(native, constants);
+  }
+
+  // ---- requests ----
+
+  /** Above 0: admitted (1 own bucket, 2 borrowed). 0: denied. Below: misuse, see `constants.decision`. */
+  tryAcquire(handle: Handle, cost: number): number {
+    const frame = this.#frame;
+    frame[0] = handle;
+    frame[1] = cost;
+    this.#acquire();
+    return frame[2]!;
+  }
+
+  /** As `tryAcquire`, for the head of those who wait: passes the line, and a denial is not counted. */
+  acquireInLine(handle: Handle, cost: number): number {
+    const frame = this.#frame;
+    frame[0] = handle;
+    frame[1] = cost;
+    this.#native.acquireInLine();
+    return frame[2]!;
+  }
+
+  /**
+   * Decides up to 4,096 requests at a time with one clock read each time.
+   * @param decisions receives one decision per request, as `tryAcquire` returns it
+   * @returns how many were admitted
+   */
+  acquireBatch(handles: ArrayLike<Handle>, costs: ArrayLike<number>, count: number, decisions?: Int32Array): number {
+    const most = this.constants.batch;
+    let admitted = 0;
+    for (let from = 0; from < count; from += most) {
+      const n = Math.min(most, count - from);
+      for (let i = 0; i < n; i++) {
+        this.#batchHandles[i] = handles[from + i]!;
+        this.#batchCosts[i] = costs[from + i]!;
+      }
+      this.#frame[1] = n;
+      this.#native.acquireBatch();
+      if (this.#frame[2]! < 0) return this.#frame[2]!;
+      admitted += this.#frame[2]!;
+      if (decisions) decisions.set(this.#batchDecisions.subarray(0, n), from);
+    }
+    return admitted;
+  }
+
+  complete(handle: Handle, readBytes: number, writeBytes: number, durationNs: number): number {
+    const frame = this.#frame;
+    frame[0] = handle;
+    frame[8] = readBytes;
+    frame[9] = writeBytes;
+    frame[10] = durationNs;
+    this.#native.complete();
+    return frame[2]!;
+  }
+
+  /** Handle 0 is the reservoir. Undefined for a stale handle. */
+  peek(handle: Handle, cost: number): PeekResult | undefined {
+    const frame = this.#frame;
+    frame[0] = handle;
+    frame[1] = cost;
+    this.#native.peek();
+    const decision = frame[2]!;
+    const { own, tooLarge } = this.constants.decision;
+    if (decision !== own && decision !== tooLarge) return undefined;
+    return {
+      tokens: frame[3]!,
+      ratePerSec: frame[4]!,
+      burst: frame[5]!,
+      deposit: frame[6]!,
+      waitMs: frame[7]!,
+      tooLarge: decision === tooLarge,
+    };
+  }
+
+  /** 1, or a misuse code: `badCost` also when more would come back than was ever charged. */
+  refund(handle: Handle, tokens: number): number {
+    this.#frame[0] = handle;
+    this.#frame[1] = tokens;
+    this.#native.refund();
+    return this.#frame[2]!;
+  }
+
+  /** Charges beyond what was asked, into a debt of at most one burst. Tokens really charged, or a misuse code. */
+  charge(handle: Handle, tokens: number): number {
+    this.#frame[0] = handle;
+    this.#frame[1] = tokens;
+    this.#native.charge();
+    return this.#frame[2]! < 0 ? this.#frame[2]! : this.#frame[3]!;
+  }
+
+  waitInLine(handle: Handle, forMs: number): void {
+    this.#native.waitInLine(handle, forMs);
+  }
+
+  // ---- control plane ----
+
+  /** @returns the handle. Throws TABLE_FULL. The target has no rate, burst or tokens until it is given some. */
+  addTarget(options: { mayBorrow: boolean }): Handle {
+    const handle = this.#native.addTarget(options.mayBorrow ? 1 : 0);
+    if (handle < 0) this.#refuse(handle, 'addTarget');
+    return handle;
+  }
+
+  removeTarget(handle: Handle): void {
+    this.#check(this.#native.removeTarget(handle), 'removeTarget');
+  }
+
+  /** A ceiling over own, deposited and borrowed tokens together; burst 0 removes it. */
+  setLimit(handle: Handle, ratePerSec: number, burst: number): void {
+    this.#check(this.#native.setLimit(handle, ratePerSec, burst), 'setLimit');
+  }
+
+  /** What the target has while no controller is alive. Throws OVERCOMMITTED beyond the resource. */
+  setFallback(handle: Handle, ratePerSec: number, burst: number): void {
+    this.#check(this.#native.setFallback(handle, ratePerSec, burst), 'setFallback');
+  }
+
+  /** All fallbacks at once: `pairs[slot * 2]` rate, `[slot * 2 + 1]` burst; slot 0 is ignored. */
+  setFallbacks(pairs: Float64Array, slots: number): void {
+    this.#check(this.#native.setFallbacks(pairs, slots), 'setFallbacks');
+  }
+
+  /**
+   * Publishes rate and burst of every slot below `slots`, as `setFallbacks` lays them out; slot 0 is the
+   * reservoir, or takes what the others leave. Throws OVERCOMMITTED and changes nothing when a sum breaks.
+   */
+  allocate(pairs: Float64Array, slots: number, reservoirTakesRest: boolean): void {
+    this.#check(this.#native.allocate(pairs, slots, reservoirTakesRest), 'allocate');
+  }
+
+  /** Moves tokens and burst from the reservoir into a bucket, to expire. @returns tokens moved */
+  deposit(handle: Handle, tokens: number, forMs: number): number {
+    return this.#native.deposit(handle, tokens, forMs);
+  }
+
+  /** Ends a target's deposit now. @returns unused tokens that went back to the reservoir */
+  withdraw(handle: Handle): number {
+    return this.#native.withdraw(handle);
+  }
+
+  /** Ends every deposit that has expired. @returns unused tokens that went back to the reservoir */
+  reclaimExpired(): number {
+    return this.#native.reclaimExpired();
+  }
+
+  /** Hands what idle buckets overflowed to the reservoir, within the resource law, and reclaims deposits. */
+  tick(): { returned: number; reservoir: number; levels: number } {
+    this.#check(this.#native.tick(this.#tickOut), 'tick');
+    return { returned: this.#tickOut[0]!, reservoir: this.#tickOut[1]!, levels: this.#tickOut[2]! };
+  }
+
+  /** What each slot may borrow until this is set again, tokens. */
+  setBorrowShares(shares: Float64Array, slots: number): void {
+    this.#check(this.#native.setBorrowShares(shares, slots), 'setBorrowShares');
+  }
+
+  setMayBorrow(handle: Handle, may: boolean): void {
+    this.#check(this.#native.setMayBorrow(handle, may ? 1 : 0), 'setMayBorrow');
+  }
+
+  /**
+   * Says that a controller is alive for so long. True when the last promise had lapsed: then every slot has
+   * taken on its fallback and must be allocated anew.
+   */
+  extendValidity(forMs: number): boolean {
+    const answer = this.#native.extendValidity(forMs);
+    if (answer < 0) this.#refuse(answer, 'extendValidity');
+    return answer === 1;
+  }
+
+  setResource(ratePerSec: number, burst: number): void {
+    this.#check(this.#native.setResource(ratePerSec, burst), 'setResource');
+  }
+
+  // ---- reading ----
+
+  /** Activity since this attachment collected last; the array is reused by the next call. */
+  collect(): Activity {
+    const columns = this.constants.collect.columns;
+    const needed = this.#native.highWater() * columns;
+    if (this.#activity.length < needed) this.#activity = new Float64Array(Math.max(needed * 2, 64 * columns));
+    const rows = this.#native.collect(this.#activity);
+    if (rows < 0) this.#refuse(rows, 'collect');
+    return { rows, data: this.#activity };
+  }
+
+  /** Level, rate, burst and deposit per slot; the array is reused by the next call. */
+  levels(): Activity {
+    const columns = this.constants.levels.columns;
+    const needed = this.#native.highWater() * columns;
+    if (this.#levels.length < needed) this.#levels = new Float64Array(Math.max(needed * 2, 64 * columns));
+    const rows = this.#native.levels(this.#levels);
+    if (rows < 0) this.#refuse(rows, 'levels');
+    return { rows, data: this.#levels };
+  }
+
+  /** Running totals of one target since it was added, in the columns of `constants.collect`. */
+  totals(handle: Handle): Float64Array | undefined {
+    return this.#native.totals(handle, this.#totals) === this.constants.status.ok ? this.#totals : undefined;
+  }
+
+  /** Sums over all slots, beside the resource's own rate and burst. */
+  sums() {
+    this.#check(this.#native.sums(this.#sums), 'sums');
+    const [rate, burst, fallbackRate, fallbackBurst, resourceRate, resourceBurst, refundsDropped] = this
+      .#sums as unknown as [number, number, number, number, number, number, number];
+    return { rate, burst, fallbackRate, fallbackBurst, resourceRate, resourceBurst, refundsDropped };
+  }
+
+  /** Slots ever used, the reservoir (slot 0) included. */
+  get slots(): number {
+    return this.#native.highWater();
+  }
+
+  slotOf(handle: Handle): number {
+    return handle % this.constants.indexSpan;
+  }
+
+  /** Region time, ms. */
+  nowMs(): number {
+    return this.#native.nowMs();
+  }
+
+  /** Moves a virtual clock. It may be moved back; no tokens come of it. */
+  advanceTo(ms: number): void {
+    this.#check(this.#native.setVirtualMs(ms), 'advanceTo');
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Detaches this thread. Memory goes when the last attachment has. */
+  close(): void {
+    this.#closed = true;
+    this.#native.close();
+  }
+
+  #check(status: number, what: string): void {
+    if (status < 0) this.#refuse(status, what);
+  }
+
+  #refuse(status: number, what: string): never {
+    const { status: s, decision } = this.constants;
+    switch (status) {
+      case decision.closed:
+        throw new ForetokenError('CLOSED', `${what}: the table is closed`);
+      case s.stale:
+        throw new ForetokenError('UNKNOWN_TARGET', `${what}: the handle is stale or was never given out`);
+      case s.full:
+        throw new ForetokenError('TABLE_FULL', `${what}: all ${this.capacity} slots are taken`);
+      case s.overRate:
+      case s.overBurst:
+      case s.overFallbackRate:
+      case s.overFallbackBurst: {
+        const fallback = status === s.overFallbackRate || status === s.overFallbackBurst;
+        const rate = status === s.overRate || status === s.overFallbackRate;
+        throw new ForetokenError(
+          'OVERCOMMITTED',
+          `${what}: the ${fallback ? 'reserved' : 'allocated'} ${rate ? 'rates' : 'bursts'} together exceed the resource's`,
+        );
+      }
+      case s.lapsed:
+        throw new ForetokenError('INVALID_ARGUMENT', `${what}: no controller is alive; extendValidity comes first`);
+      case s.busy:
+        throw new ForetokenError('WORKER_FAILED', `${what}: the writer lock is held too long by another thread`);
+      default:
+        throw new ForetokenError('INVALID_ARGUMENT', `${what}: an argument has the wrong type, length or range`);
+    }
+  }
+}
