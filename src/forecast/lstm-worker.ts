@@ -1,21 +1,17 @@
-import ort from 'onnxruntime-node';
 import { type ErrorRecord, toErrorRecord } from '../errors.js';
 import { placeHorizons } from '../learn/horizons.js';
 import { type ModelShape, outputCount } from '../learn/model.js';
-import { createSession, type Session } from '../learn/session.js';
+import { RunGuard } from '../learn/run-guard.js';
+import { createSession, guardRuns, runSession, type Session, tensor } from '../learn/session.js';
 import { FeatureBank, featureCount } from './features.js';
 import { quantileCount } from './forecaster.js';
 
 /** Words of the control block, Int32 each. */
 export const control = {
-  /** 1 while the runtime computes: a thread that ends then takes the process with it. */
-  busy: 0,
-  /** 1 asks the worker to stop before its next chunk. */
-  stop: 1,
   /** The step that was begun last, and how many rows have taken it in: a new worker goes on from there. */
-  step: 2,
-  rowsDone: 3,
-  length: 4,
+  step: 0,
+  rowsDone: 1,
+  length: 2,
 } as const;
 
 /** State and results of one model; plain floats in shared memory. */
@@ -40,6 +36,7 @@ export interface InferenceTask {
   stepMs: number;
   horizonsMs: readonly number[];
   control: SharedArrayBuffer;
+  guard: SharedArrayBuffer;
   features: SharedArrayBuffer;
   models: ModelMemory[];
   /** Steps to take in, oldest first; `index` counts from 1. */
@@ -97,10 +94,7 @@ class Engine {
         Atomics.store(words, control.rowsDone, 0);
         Atomics.store(words, control.step, step.index);
       }
-      while (Atomics.load(words, control.rowsDone) < step.demand.length) {
-        if (Atomics.load(words, control.stop) === 1) return;
-        await this.#chunk(task, step.demand, words);
-      }
+      while (Atomics.load(words, control.rowsDone) < step.demand.length) await this.#chunk(task, step.demand, words);
     }
   }
 
@@ -130,7 +124,7 @@ class Engine {
         this.#h.set(h.subarray(from, from + hidden), i * hidden);
         this.#c.set(c.subarray(from, from + hidden), i * hidden);
       }
-      await this.#infer(this.#parameters[model]!.values, count, words);
+      await this.#infer(this.#parameters[model]!.values, count);
       for (let i = 0; i < count; i++) {
         const to = this.#active[i]! * hidden;
         h.set(this.#nextH.subarray(i * hidden, (i + 1) * hidden), to);
@@ -141,26 +135,20 @@ class Engine {
     Atomics.store(words, control.rowsDone, row);
   }
 
-  async #infer(parameters: Float32Array, count: number, words: Int32Array): Promise<void> {
+  async #infer(parameters: Float32Array, count: number): Promise<void> {
     const { hidden, inputs } = this.#shape;
     const outputs = outputCount(this.#shape);
-    const view = (data: Float32Array, width: number) =>
-      new ort.Tensor('float32', data.subarray(0, count * width), [count, width]);
-    Atomics.store(words, control.busy, 1);
-    try {
-      await this.#session.run(
-        {
-          features: view(this.#x, inputs),
-          h: view(this.#h, hidden),
-          c: view(this.#c, hidden),
-          parameters: new ort.Tensor('float32', parameters, [parameters.length]),
-        },
-        { quantiles: view(this.#grid, outputs), nextH: view(this.#nextH, hidden), nextC: view(this.#nextC, hidden) },
-      );
-    } finally {
-      Atomics.store(words, control.busy, 0);
-      Atomics.notify(words, control.busy);
-    }
+    const view = (data: Float32Array, width: number) => tensor(data.subarray(0, count * width), [count, width]);
+    await runSession(
+      this.#session,
+      {
+        features: view(this.#x, inputs),
+        h: view(this.#h, hidden),
+        c: view(this.#c, hidden),
+        parameters: tensor(parameters, [parameters.length]),
+      },
+      { quantiles: view(this.#grid, outputs), nextH: view(this.#nextH, hidden), nextC: view(this.#nextC, hidden) },
+    );
   }
 
   /** From quantiles over the scale at the grid's horizons to tokens/s at those asked for. */
@@ -191,6 +179,7 @@ let engine: Engine | undefined;
 /** Takes in the task's steps. Returns an error as a value, because structured clone would drop its code. */
 export default async function infer(task: InferenceTask): Promise<ErrorRecord | undefined> {
   try {
+    guardRuns(new RunGuard(task.guard));
     if (engine?.id !== task.id) engine = await Engine.open(task);
     await engine.run(task);
     return undefined;

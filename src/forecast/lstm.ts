@@ -4,6 +4,7 @@ import { Piscina } from 'piscina';
 import { type ErrorRecord, ForetokenError, fromErrorRecord } from '../errors.js';
 import type { DemandMatrix } from '../history/store.js';
 import { type LstmWeights, type ModelShape, parameterCount, readWeights, sameShape } from '../learn/model.js';
+import { guardExit, RunGuard, unguardExit } from '../learn/run-guard.js';
 import { decodeState, encodeState } from '../learn/state.js';
 import { modelsFolder, workerFile } from '../paths.js';
 import { FeatureBank, featureCount, featureVersion } from './features.js';
@@ -45,10 +46,11 @@ let lastId = 0;
  */
 export class LstmForecaster implements Forecaster {
   readonly name: string;
+  /** Whoever may end the process must know it: see `guardExit`. */
+  readonly guard = new RunGuard();
   readonly #options: Required<Omit<LstmOptions, 'modelPath' | 'weights'>>;
   readonly #task: Omit<InferenceTask, 'steps'>;
   readonly #bank: FeatureBank;
-  readonly #control: Int32Array;
   readonly #frames: ForecastFrame[] = [];
   readonly #versions = { last: 0 };
   readonly #pending: PendingStep[] = [];
@@ -86,7 +88,6 @@ export class LstmForecaster implements Forecaster {
     this.#options = { rows, stepMs, horizonsMs: [...horizonsMs], name, deadlineMs };
     const words = new SharedArrayBuffer(4 * control.length);
     const features = new SharedArrayBuffer(FeatureBank.byteLength(rows));
-    this.#control = new Int32Array(words);
     this.#bank = new FeatureBank(rows, features);
     this.#task = {
       id: ++lastId,
@@ -97,6 +98,7 @@ export class LstmForecaster implements Forecaster {
       stepMs,
       horizonsMs: this.#options.horizonsMs,
       control: words,
+      guard: this.guard.buffer,
       features,
       models: [],
     };
@@ -110,7 +112,7 @@ export class LstmForecaster implements Forecaster {
     });
     // A worker's death is reported by the step that was lost with it.
     this.pool.on('error', () => {});
-    live.add(this.#control);
+    guardExit(this.guard);
   }
 
   /** Models that run, in the order of the frames of `stepAll`. */
@@ -251,11 +253,11 @@ export class LstmForecaster implements Forecaster {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    Atomics.store(this.#control, control.stop, 1);
+    this.guard.stop();
     // Ending a thread while the runtime computes aborts the process: the run in flight ends first.
     await this.#running?.catch(() => {});
     await this.pool.close();
-    live.delete(this.#control);
+    unguardExit(this.guard);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -312,17 +314,6 @@ export class LstmForecaster implements Forecaster {
 
 /** More tokens a step than this would overflow float32 sums of squares. */
 const maxDemand = 1e15;
-
-/** Control blocks of forecasters that are open. */
-const live = new Set<Int32Array>();
-
-// Leaving while the runtime computes aborts the process; so leaving waits for the chunk in flight, a few ms.
-process.on('exit', () => {
-  for (const words of live) {
-    Atomics.store(words, control.stop, 1);
-    Atomics.wait(words, control.busy, 1, 1_000);
-  }
-});
 
 const invalid = (name: string, expected: string, got: unknown): ForetokenError =>
   new ForetokenError('INVALID_OPTION', `${name} must be ${expected}, got ${String(got)}`);

@@ -62,6 +62,11 @@ export class PreparedSeries {
     this.mean = this.rowMean.reduce((sum, value) => sum + value, 0) / Math.max(1, rows);
   }
 
+  /** Index into `scale` of a row's step. */
+  at(row: number, step: number): number {
+    return row * this.series.steps + step;
+  }
+
   /** Mean demand of the `horizon` steps after `step`, tokens a step. The horizon must lie inside the series. */
   ahead(row: number, step: number, horizon: number): number {
     const base = row * (this.series.steps + 1) + step + 1;

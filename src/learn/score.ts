@@ -3,7 +3,7 @@ import type { PreparedSeries } from './dataset.js';
 import { placeHorizons } from './horizons.js';
 import { type LstmWeights, type ModelShape, outputCount } from './model.js';
 import { sequenceModel } from './sequence-graph.js';
-import { createSession, floats, type Session, tensor } from './session.js';
+import { createSession, floats, runSession, type Session, tensor } from './session.js';
 
 export const pinball = (level: number, actual: number, forecast: number): number =>
   actual >= forecast ? level * (actual - forecast) : (1 - level) * (forecast - actual);
@@ -20,6 +20,9 @@ export interface Score {
   /** Part of the scored steps of rows with demand in every tenth step or more, with demand ≤ q90. */
   coverage90: number;
 }
+
+/** Called with each forecast: `horizon` is an index into those asked for, forecasts are tokens a step. */
+export type Visit = (row: number, step: number, horizon: number, q50: number, q90: number) => void;
 
 /** Scores weights on series by running them from each series' start. */
 export class Scorer implements AsyncDisposable {
@@ -43,66 +46,105 @@ export class Scorer implements AsyncDisposable {
     fromStep: number,
     toStep = prepared.series.steps,
   ): Promise<Score[]> {
-    const { horizons, levels, hidden } = this.#shape;
-    const { steps, rows } = prepared.series;
-    const outputs = outputCount(this.#shape);
-    const grid = placeHorizons(horizonSteps, horizons);
     const tallies = horizonSteps.map((horizon) => new Tally(prepared, horizon, fromStep, toStep));
+    await this.forecast(weights, prepared, horizonSteps, fromStep, toStep, (row, step, horizon, q50, q90) =>
+      tallies[horizon]!.add(row, step, q50, q90),
+    );
+    return tallies.map((tally) => tally.result());
+  }
+
+  /** Runs the weights from step 0 to `toStep` and shows every forecast from `fromStep` on. */
+  async forecast(
+    weights: LstmWeights,
+    prepared: PreparedSeries,
+    horizonSteps: readonly number[],
+    fromStep: number,
+    toStep: number,
+    visit: Visit,
+  ): Promise<void> {
+    const { hidden } = this.#shape;
+    const { rows } = prepared.series;
     const parameters = tensor(weights.values, [weights.values.length]);
-    const forecast = new Float64Array(levels.length);
-    const pick = scoredLevels.map((level) => levels.indexOf(level));
-    const rowsAtOnce = 256;
-    const stepsAtOnce = 128;
     for (let firstRow = 0; firstRow < rows; firstRow += rowsAtOnce) {
       const count = Math.min(rowsAtOnce, rows - firstRow);
       let h = new Float32Array(count * hidden);
       let c = new Float32Array(count * hidden);
       for (let firstStep = 0; firstStep < toStep; firstStep += stepsAtOnce) {
         const length = Math.min(stepsAtOnce, toStep - firstStep);
-        const x = new Float32Array(length * count * featureCount);
-        for (let t = 0; t < length; t++)
-          for (let b = 0; b < count; b++) {
-            const from = ((firstRow + b) * steps + firstStep + t) * featureCount;
-            x.set(prepared.features.subarray(from, from + featureCount), (t * count + b) * featureCount);
-          }
-        const out = await this.#session.run({
-          x: tensor(x, [length, count, featureCount]),
-          h0: tensor(h, [count, hidden]),
-          c0: tensor(c, [count, hidden]),
-          parameters,
-        });
-        h = floats(out.hT) as Float32Array<ArrayBuffer>;
-        c = floats(out.cT) as Float32Array<ArrayBuffer>;
+        const block = { firstRow, count, firstStep, length };
+        const out = await runSession(
+          this.#session,
+          {
+            x: tensor(blockFeatures(prepared, block), [length, count, featureCount]),
+            h0: tensor(h, [count, hidden]),
+            c0: tensor(c, [count, hidden]),
+            parameters,
+          },
+          ['quantiles', 'hT', 'cT'],
+        );
+        h = floats(out.hT).slice();
+        c = floats(out.cT).slice();
         // A row without a history has no state: the model has not seen it.
-        for (let b = 0; b < count; b++)
-          if (prepared.scale[(firstRow + b) * steps + firstStep + length - 1] === 0) {
-            h.fill(0, b * hidden, (b + 1) * hidden);
-            c.fill(0, b * hidden, (b + 1) * hidden);
-          }
-        const quantiles = floats(out.quantiles);
-        for (let t = Math.max(0, fromStep - firstStep); t < length; t++)
-          for (let b = 0; b < count; b++) {
-            const row = firstRow + b;
-            const scale = prepared.scale[row * steps + firstStep + t]!;
-            const base = (t * count + b) * outputs;
-            for (let k = 0; k < grid.length; k++) {
-              const { low, high, share } = grid[k]!;
-              for (const l of pick) {
-                const near = quantiles[base + low * levels.length + l]!;
-                const far = quantiles[base + high * levels.length + l]!;
-                forecast[l] = scale * (near + share * (far - near));
-              }
-              tallies[k]!.add(row, firstStep + t, forecast[pick[0]!]!, forecast[pick[1]!]!);
-            }
-          }
+        for (let b = 0; b < count; b++) {
+          if (prepared.scale[prepared.at(firstRow + b, firstStep + length - 1)]! > 0) continue;
+          h.fill(0, b * hidden, (b + 1) * hidden);
+          c.fill(0, b * hidden, (b + 1) * hidden);
+        }
+        this.#show(floats(out.quantiles), prepared, block, horizonSteps, fromStep, visit);
       }
     }
-    return tallies.map((tally) => tally.result());
+  }
+
+  #show(
+    quantiles: Float32Array,
+    prepared: PreparedSeries,
+    block: Block,
+    horizonSteps: readonly number[],
+    fromStep: number,
+    visit: Visit,
+  ): void {
+    const { horizons, levels } = this.#shape;
+    const grid = placeHorizons(horizonSteps, horizons);
+    const [median, high] = scoredLevels.map((level) => levels.indexOf(level)) as [number, number];
+    for (let t = Math.max(0, fromStep - block.firstStep); t < block.length; t++)
+      for (let b = 0; b < block.count; b++) {
+        const row = block.firstRow + b;
+        const step = block.firstStep + t;
+        const scale = prepared.scale[prepared.at(row, step)]!;
+        const base = (t * block.count + b) * outputCount(this.#shape);
+        grid.forEach(({ low, high: far, share }, k) => {
+          const value = (level: number) => {
+            const from = quantiles[base + low * levels.length + level]!;
+            return scale * (from + share * (quantiles[base + far * levels.length + level]! - from));
+          };
+          visit(row, step, k, value(median), value(high));
+        });
+      }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#session.release();
   }
+}
+
+interface Block {
+  firstRow: number;
+  count: number;
+  firstStep: number;
+  length: number;
+}
+
+const rowsAtOnce = 256;
+const stepsAtOnce = 128;
+
+function blockFeatures(prepared: PreparedSeries, { firstRow, count, firstStep, length }: Block): Float32Array {
+  const x = new Float32Array(length * count * featureCount);
+  for (let t = 0; t < length; t++)
+    for (let b = 0; b < count; b++) {
+      const from = prepared.at(firstRow + b, firstStep + t) * featureCount;
+      x.set(prepared.features.subarray(from, from + featureCount), (t * count + b) * featureCount);
+    }
+  return x;
 }
 
 /** Sums up forecasts of one horizon against what came. */

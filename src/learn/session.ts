@@ -1,5 +1,6 @@
 import ort from 'onnxruntime-node';
 import { ForetokenError } from '../errors.js';
+import type { RunGuard } from './run-guard.js';
 
 export type Tensor = ort.Tensor;
 export type Session = ort.InferenceSession;
@@ -12,15 +13,42 @@ const options: ort.InferenceSession.SessionOptions = {
   logSeverityLevel: 3,
 };
 
+let guard: RunGuard | undefined;
+
+/** Runs of this thread are marked in the guard from now on, and refused once it is stopped. */
+export const guardRuns = (of: RunGuard): void => {
+  guard = of;
+};
+
+function guarded<T>(work: () => Promise<T>): Promise<T> {
+  if (!guard) return work();
+  if (guard.stopped) throw new ForetokenError('CLOSED', 'the thread was asked to stop');
+  return guard.during(work);
+}
+
 /** @throws ForetokenError MODEL_UNAVAILABLE with `source` and the runtime's reason */
 export async function createSession(model: Uint8Array, source: string): Promise<Session> {
   try {
-    return await ort.InferenceSession.create(model, options);
+    return await guarded(() => ort.InferenceSession.create(model, options));
   } catch (cause) {
+    if (cause instanceof ForetokenError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ForetokenError('MODEL_UNAVAILABLE', `${source}: ${reason}`, { cause });
   }
 }
+
+type Feeds = Record<string, Tensor>;
+
+/**
+ * Blocks the thread while it computes.
+ * @param results names of the results wanted, or tensors they are written into
+ * @throws ForetokenError CLOSED once the thread was asked to stop
+ */
+export const runSession = async (
+  session: Session,
+  feeds: Feeds,
+  results: readonly string[] | Feeds,
+): Promise<Record<string, Tensor>> => (await guarded(() => session.run(feeds, results))) as Record<string, Tensor>;
 
 export const tensor = (data: Float32Array, dims: readonly number[]): Tensor => new ort.Tensor('float32', data, dims);
 

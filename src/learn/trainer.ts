@@ -2,7 +2,7 @@ import { featureVersion } from '../forecast/features.js';
 import { Feeder, type TrainingSource } from './feeder.js';
 import { type LstmWeights, type ModelShape, parameterBlocks, parameterCount } from './model.js';
 import { Random } from './random.js';
-import { createSession, floats, type Session, scalar, tensor } from './session.js';
+import { createSession, floats, runSession, type Session, scalar, tensor } from './session.js';
 import { trainingModel } from './training-graph.js';
 
 export interface TrainerOptions {
@@ -70,7 +70,8 @@ export class Trainer implements AsyncDisposable {
     const { inputs, hidden, horizons } = this.#shape;
     this.#feeder.fill(this.#h, this.#c);
     const size = [this.#parameters.length];
-    const out = await this.#session.run(
+    const out = await runSession(
+      this.#session,
       {
         x: tensor(x, [window, batch, inputs]),
         y: tensor(y, [window, batch, horizons.length, 1]),
