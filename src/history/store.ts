@@ -90,6 +90,11 @@ export interface HistoryStore extends AsyncDisposable {
   getState(name: string): Promise<Uint8Array | undefined>;
   /** Folds steps into rollups and deletes what is past its retention. Also runs by itself. */
   compact(): Promise<void>;
-  health(): { pending: number; written: number; failed: number; lastError?: string };
+  /**
+   * `up`: whether writes and reads reach the store now. `pending`, `written`, `failed`: records
+   * (steps and forecasts) waiting, stored and lost since the store was opened. `lastError` stays
+   * after the store has recovered.
+   */
+  health(): { up: boolean; pending: number; written: number; failed: number; lastError?: string };
   close(): Promise<void>;
 }

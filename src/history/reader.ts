@@ -1,0 +1,120 @@
+import type { DuckDBConnection, DuckDBDataChunk } from '@duckdb/node-api';
+import { type Folds, largestDemand, summed, whole } from './compaction.js';
+import { DemandGrid } from './grid.js';
+import { pointFieldCount } from './record.js';
+import { coarser, firstPointFrom, pointMs, resolutions } from './resolution.js';
+import { countColumns, tableOf } from './schema.js';
+import type { DemandMatrix, Resolution } from './store.js';
+
+/**
+ * Points of a target, packed as `unpackSeries` reads them. A rollup is completed by the finer rows
+ * that were not folded yet, each of which lies in exactly one table in that state.
+ */
+export async function readSeries(
+  connection: DuckDBConnection,
+  folds: Folds,
+  target: number,
+  resolution: Resolution,
+  fromMs: number,
+  toMs: number,
+): Promise<Float64Array> {
+  const columns = countColumns.join(', ');
+  const length = resolution === 'step' ? 1 : pointMs[resolution];
+  const parts = [];
+  for (const source of resolutions) {
+    const into = coarser[source];
+    const own = source === resolution;
+    const fold = own || into === undefined ? undefined : folds[into];
+    const unfolded = fold === undefined ? '' : `and (time_ms >= ${fold.timeMs} or seq > ${fold.seq})`;
+    parts.push(`select time_ms // ${length} * ${length} as point, ${columns}, ${largestDemand(source)} as largest
+      from ${tableOf[source]} where target = ${target}
+      and time_ms >= ${whole(firstPointFrom(fromMs, length))} and time_ms < ${whole(firstPointFrom(toMs, length))} ${unfolded}`);
+    if (own) break;
+  }
+  return readDoubles(
+    connection,
+    `select point::double, ${summed}, max(largest) from (${parts.join(' union all ')}) group by point order by point`,
+    pointFieldCount,
+  );
+}
+
+/** @param rows time, horizon, engine's number, q50, q90, actual, one after another */
+export const readForecasts = (
+  connection: DuckDBConnection,
+  target: number,
+  fromMs: number,
+  toMs: number,
+): Promise<Float64Array> =>
+  readDoubles(
+    connection,
+    `select time_ms::double, horizon_ms::double, engine::double, q50, q90, actual from forecasts
+     where target = ${target} and time_ms >= ${whole(fromMs)} and time_ms < ${whole(toMs)} order by time_ms, horizon_ms`,
+    6,
+  );
+
+export async function readRecentDemand(
+  connection: DuckDBConnection,
+  names: Map<number, string>,
+  steps: number,
+  stepMs: number,
+  toMs?: number,
+): Promise<DemandMatrix> {
+  const [newest = 0, longest = 0] = await readDoubles(
+    connection,
+    'select coalesce(max(time_ms + step_ms), 0)::double, coalesce(max(step_ms), 0)::double from steps',
+    2,
+  );
+  const endMs = toMs ?? newest;
+  const grid = new DemandGrid(steps, stepMs, endMs);
+  await scan(
+    connection,
+    `select time_ms::double, step_ms::double, target, demand_tokens from steps
+     where time_ms >= ${whole(grid.fromMs - longest)} and time_ms < ${whole(endMs)}`,
+    (chunk) => {
+      const [time, step, target, demand] = [0, 1, 2, 3].map((column) => chunk.getColumnVector(column));
+      const rows = chunk.rowCount;
+      for (let row = 0; row < rows; row++) {
+        grid.add(
+          target!.getItem(row) as number,
+          time!.getItem(row) as number,
+          step!.getItem(row) as number,
+          demand!.getItem(row) as number,
+        );
+      }
+    },
+  );
+  return grid.matrix((id) => names.get(id) ?? `#${id}`);
+}
+
+/** Rows of `width` columns of doubles, one after another. */
+export async function readDoubles(connection: DuckDBConnection, sql: string, width: number): Promise<Float64Array> {
+  const parts: Float64Array[] = [];
+  let length = 0;
+  await scan(connection, sql, (chunk) => {
+    const rows = chunk.rowCount;
+    const part = new Float64Array(rows * width);
+    for (let column = 0; column < width; column++) {
+      const vector = chunk.getColumnVector(column);
+      for (let row = 0; row < rows; row++) part[row * width + column] = vector.getItem(row) as number;
+    }
+    parts.push(part);
+    length += part.length;
+  });
+  const all = new Float64Array(length);
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+/** Streams a result, so that its size is bounded by what the visitor keeps. */
+async function scan(connection: DuckDBConnection, sql: string, visit: (chunk: DuckDBDataChunk) => void): Promise<void> {
+  const result = await connection.stream(sql);
+  for (;;) {
+    const chunk = await result.fetchChunk();
+    if (chunk === null || chunk.rowCount === 0) return;
+    visit(chunk);
+  }
+}

@@ -1,0 +1,114 @@
+import { ForetokenError } from '../errors.js';
+import type { ForecastRecord, SeriesPoint, StepRecord } from './store.js';
+
+/** The counts of a step, in the order in which they are packed, stored and rolled up. */
+export const stepFields = [
+  'arrivals',
+  'admitted',
+  'denied',
+  'demandTokens',
+  'admittedTokens',
+  'readBytes',
+  'writeBytes',
+  'completions',
+  'durationNs',
+] as const;
+export const stepFieldCount = stepFields.length;
+export const demandField = stepFields.indexOf('demandTokens');
+
+export const forecastFields = ['q50', 'q90', 'actual'] as const;
+export const forecastFieldCount = forecastFields.length;
+
+/** Bytes a packed row of n fields takes: the fields as doubles, then the target's number. */
+export const packedRowBytes = (fields: number): number => fields * 8 + 4;
+
+const noData = (value: unknown): value is undefined => value === undefined || value === null;
+
+function checkColumns(record: Record<string, unknown>, fields: readonly string[], rows: number, what: string): void {
+  for (const field of fields) {
+    const column = record[field];
+    if (!(column instanceof Float64Array)) {
+      throw new ForetokenError('INVALID_ARGUMENT', `history: ${field} of a ${what} must be a Float64Array`);
+    }
+    if (column.length !== rows) {
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `history: ${field} of a ${what} has ${column.length} entries, its targets ${rows}`,
+      );
+    }
+  }
+}
+
+function checkTime(name: string, value: unknown, least: number): void {
+  if (typeof value !== 'number' || !(value >= least) || value > Number.MAX_SAFE_INTEGER) {
+    const got = noData(value) ? 'none' : String(value);
+    throw new ForetokenError('INVALID_ARGUMENT', `history: ${name} must be a number of at least ${least}, got ${got}`);
+  }
+}
+
+function checkTargets(targets: unknown): void {
+  if (!Array.isArray(targets)) {
+    throw new ForetokenError('INVALID_ARGUMENT', 'history: targets of a record must be an array of names');
+  }
+}
+
+/** @throws ForetokenError INVALID_ARGUMENT; a record that is refused changes nothing */
+export function checkStep(record: StepRecord): void {
+  checkTargets(record.targets);
+  checkTime('timeMs', record.timeMs, 0);
+  checkTime('stepMs', record.stepMs, 1);
+  checkColumns(record as unknown as Record<string, unknown>, stepFields, record.targets.length, 'step');
+}
+
+/** @throws ForetokenError INVALID_ARGUMENT; a record that is refused changes nothing */
+export function checkForecasts(record: ForecastRecord): void {
+  checkTargets(record.targets);
+  checkTime('timeMs', record.timeMs, 0);
+  checkTime('horizonMs', record.horizonMs, 1);
+  if (typeof record.engine !== 'string') {
+    throw new ForetokenError('INVALID_ARGUMENT', 'history: engine of a forecast must be a string');
+  }
+  checkColumns(record as unknown as Record<string, unknown>, forecastFields, record.targets.length, 'forecast');
+}
+
+/** @throws ForetokenError INVALID_ARGUMENT */
+export function checkRange(fromMs: number, toMs: number): void {
+  if (Number.isNaN(fromMs) || Number.isNaN(toMs) || typeof fromMs !== 'number' || typeof toMs !== 'number') {
+    throw new ForetokenError(
+      'INVALID_ARGUMENT',
+      `history: a range of times must be numbers, got ${fromMs} and ${toMs}`,
+    );
+  }
+}
+
+/** A count that is negative or not finite would poison every sum above it; it counts as 0. */
+export function cleanCounts(values: Float64Array): void {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
+    if (!(value >= 0 && value < Number.POSITIVE_INFINITY)) values[i] = 0;
+  }
+}
+
+/** Numbers a point takes in a packed series: its time, the counts, and the largest demand. */
+export const pointFieldCount = stepFieldCount + 2;
+
+/** @param packed points one after another: time, the counts in the order of `stepFields`, largest demand */
+export function unpackSeries(packed: Float64Array): SeriesPoint[] {
+  const points: SeriesPoint[] = [];
+  for (let at = 0; at < packed.length; at += pointFieldCount) {
+    points.push({
+      timeMs: packed[at]!,
+      arrivals: packed[at + 1]!,
+      admitted: packed[at + 2]!,
+      denied: packed[at + 3]!,
+      demandTokens: packed[at + 4]!,
+      demandTokensMax: packed[at + 10]!,
+      admittedTokens: packed[at + 5]!,
+      readBytes: packed[at + 6]!,
+      writeBytes: packed[at + 7]!,
+      completions: packed[at + 8]!,
+      durationNs: packed[at + 9]!,
+    });
+  }
+  return points;
+}

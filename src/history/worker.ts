@@ -1,0 +1,92 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { ForetokenError, toErrorRecord } from '../errors.js';
+import { Database } from './database.js';
+import { reasonOf, unavailable } from './file.js';
+import type { CallName, Calls, FromWorker, ToWorker, WorkerSettings } from './protocol.js';
+
+// DuckDB's appender and its checkpoints block their thread: they have this one to themselves.
+
+const settings = workerData as WorkerSettings;
+const port = parentPort!;
+
+const post = (message: FromWorker, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
+
+/** Buffers of an answer: large ones must be handed over, not copied. */
+function buffersOf(answer: Calls[CallName]['answer']): ArrayBuffer[] {
+  if (answer === null) return [];
+  if (Array.isArray(answer)) return answer;
+  if (ArrayBuffer.isView(answer)) return [answer.buffer as ArrayBuffer];
+  return [('data' in answer ? answer.data : answer.rows).buffer as ArrayBuffer];
+}
+
+async function answer(database: Database, message: ToWorker): Promise<Calls[CallName]['answer']> {
+  switch (message.call) {
+    case 'append':
+      return database.append(message.args);
+    case 'series':
+      return database.series(message.args);
+    case 'recentDemand':
+      return database.recentDemand(message.args);
+    case 'forecasts':
+      return database.forecasts(message.args);
+    case 'putState':
+      await database.putState(message.args);
+      return null;
+    case 'getState':
+      return database.getState(message.args);
+    case 'compact':
+      await database.compact();
+      return null;
+    case 'close':
+      database.close();
+      return null;
+  }
+}
+
+async function handle(database: Database, message: ToWorker): Promise<void> {
+  try {
+    const value = await answer(database, message);
+    post({ kind: 'answer', id: message.id, answer: value }, buffersOf(value));
+    if (message.call === 'close') port.close();
+    else if (message.call === 'append' && database.compactionDue) await compactUnasked(database);
+  } catch (error) {
+    post({ kind: 'failed', id: message.id, error: record(error) });
+    await endIfUnusable(database, message.call === 'close');
+  }
+}
+
+async function compactUnasked(database: Database): Promise<void> {
+  try {
+    await database.compact();
+  } catch (error) {
+    post({ kind: 'trouble', error: record(error) });
+    await endIfUnusable(database, false);
+  }
+}
+
+/** A database that DuckDB has given up on can only be opened anew: the facade starts another worker. */
+async function endIfUnusable(database: Database, closed: boolean): Promise<void> {
+  if (!closed && (await database.isUsable())) return;
+  try {
+    database.close();
+  } catch {
+    // It is unusable: nothing is left to lose.
+  }
+  port.close();
+}
+
+const record = (error: unknown) => toErrorRecord(asUnavailable(error), 'HISTORY_UNAVAILABLE');
+
+const asUnavailable = (error: unknown): unknown =>
+  error instanceof ForetokenError ? error : unavailable(settings.path, reasonOf(error), error);
+
+try {
+  const database = await Database.open(settings);
+  let turn: Promise<void> = Promise.resolve();
+  port.on('message', (message: ToWorker) => {
+    turn = turn.then(() => handle(database, message));
+  });
+  post({ kind: 'ready' });
+} catch (error) {
+  post({ kind: 'refused', error: record(error) });
+}
