@@ -158,7 +158,7 @@ napi_value peekHot(napi_env env, napi_callback_info info) noexcept {
   const int32_t found = a.table.peek(slot, cost, now, p);
   f[kDecision] = found;
   if (found != kOwn) return nullptr;
-  if (cost > a.table.largestAdmissible(slot, now)) f[kDecision] = kTooLarge;
+  if (f[kCost] >= a.largestCost || cost > a.table.largestAdmissible(slot, now)) f[kDecision] = kTooLarge;
   f[kLevel] = static_cast<double>(p.level) / a.unitsPerToken;
   f[kRate] = a.region->ratePerSec(p.rate);
   f[kBurst] = static_cast<double>(p.burst) / a.unitsPerToken;

@@ -1,1 +1,13 @@
-export { ForetokenError } from './errors.js';
+export type { StepReport, StepRow } from './control/loop.js';
+export { type ErrorCode, ForetokenError } from './errors.js';
+export { AttachedForetoken, Foretoken, type ForetokenShare } from './foretoken.js';
+export type {
+  AcquireOptions,
+  Cost,
+  ForetokenEvent,
+  ForetokenOptions,
+  RequestInfo,
+  TargetOptions,
+} from './options.js';
+export type { PeekResult } from './table/table.js';
+export type { Completion, Target, TargetTotals } from './target.js';

@@ -931,7 +931,8 @@ class Table {
     for (auto* a : {&t.admitted, &t.admittedTokens, &t.denied, &t.deniedTokens, &t.borrowedTokens, &t.fallback, &t.waitUntilNs,
                     &c.count, &c.readBytes, &c.writeBytes, &c.durationNs})
       a->store(0, relaxed);
-    t.borrowShare.store(0, relaxed);
+    // Until the first tick divides the reservoir, a newcomer may draw on it like anyone.
+    t.borrowShare.store(kLevelLimit, relaxed);
   }
 
   H* h_ = nullptr;

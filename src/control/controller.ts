@@ -1,0 +1,119 @@
+import { Worker } from 'node:worker_threads';
+import { ForetokenError, fromErrorRecord } from '../errors.js';
+import type { ForetokenEvent } from '../options.js';
+import { workerFile } from '../paths.js';
+import type { StepReport } from './loop.js';
+import type { ControllerData, FromController, ToController } from './protocol.js';
+import type { RosterEntry } from './roster.js';
+
+/** How long a stop waits for the step under way before it gives the thread up. */
+const stopPatienceMs = 10_000;
+
+/**
+ * The controller's thread, seen from the thread that opened the table. When it dies nothing here has to act:
+ * the table falls back by itself when its promise runs out.
+ */
+export class Controller {
+  readonly #worker: Worker;
+  readonly #onEvent: (event: ForetokenEvent) => void;
+  readonly #exited: Promise<void>;
+  #onStep: ((report: StepReport) => void) | undefined;
+  #alive = true;
+  #stopping = false;
+  /** Where the history lies. */
+  history = '';
+
+  private constructor(worker: Worker, onEvent: (event: ForetokenEvent) => void) {
+    this.#worker = worker;
+    this.#onEvent = onEvent;
+    this.#exited = new Promise((resolve) => worker.once('exit', () => resolve()));
+  }
+
+  /** Resolves when the loops run. Rejects with what kept them from starting. */
+  static async start(data: ControllerData, onEvent: (event: ForetokenEvent) => void): Promise<Controller> {
+    const worker = new Worker(workerFile('control/worker'), { workerData: data, name: 'foretoken-controller' });
+    const controller = new Controller(worker, onEvent);
+    await new Promise<void>((resolve, reject) => {
+      worker.on('message', (message: FromController) => {
+        if (message.type === 'ready') {
+          controller.history = message.history;
+          resolve();
+        } else if (message.type === 'failed') {
+          controller.#stopping = true;
+          reject(fromErrorRecord(message.error));
+        } else controller.#receive(message);
+      });
+      worker.on('error', (error) => {
+        reject(
+          new ForetokenError('WORKER_FAILED', `the controller's thread failed: ${error.message}`, { cause: error }),
+        );
+        controller.#died(error.message);
+      });
+      worker.on('exit', (code) => {
+        reject(new ForetokenError('WORKER_FAILED', `the controller's thread ended with code ${code}`));
+        controller.#died(`it ended with code ${code}`);
+      });
+    });
+    // The owner decides how long the process lives; the controller alone does not keep it.
+    worker.unref();
+    return controller;
+  }
+
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  put(entry: RosterEntry): void {
+    this.#send({ type: 'put', entry });
+  }
+
+  remove(handle: number): void {
+    this.#send({ type: 'remove', handle });
+  }
+
+  watch(onStep: ((report: StepReport) => void) | undefined, rows: boolean): void {
+    this.#onStep = onStep;
+    this.#send({ type: 'watch', rows });
+  }
+
+  async stop(): Promise<void> {
+    if (!this.#alive) return;
+    this.#stopping = true;
+    this.#worker.ref();
+    this.#send({ type: 'stop' });
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<'late'>((resolve) => {
+      timer = setTimeout(() => resolve('late'), stopPatienceMs);
+    });
+    const outcome = await Promise.race([this.#exited, late]);
+    clearTimeout(timer);
+    if (outcome === 'late') {
+      this.#worker.unref();
+      this.#onEvent({
+        kind: 'controller',
+        message: 'its thread did not stop in time and was left behind',
+        timeMs: Date.now(),
+      });
+    }
+  }
+
+  #send(message: ToController): void {
+    if (this.#alive) this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromController): void {
+    if (message.type === 'event') this.#onEvent(message.event);
+    else if (message.type === 'step') this.#onStep?.(message.report);
+  }
+
+  #died(reason: string): void {
+    if (!this.#alive) return;
+    this.#alive = false;
+    if (!this.#stopping)
+      this.#onEvent({
+        kind: 'controller',
+        message: `the controller died (${reason}); requests go on with reservations and fallback shares`,
+        timeMs: Date.now(),
+      });
+  }
+}

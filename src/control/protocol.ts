@@ -1,0 +1,25 @@
+import type { ErrorRecord } from '../errors.js';
+import type { ForetokenEvent, ResolvedOptions } from '../options.js';
+import type { StepReport } from './loop.js';
+import type { RosterEntry } from './roster.js';
+
+/** What the controller's thread is started with. Only data crosses threads, so functions stay behind. */
+export interface ControllerData {
+  token: string;
+  options: Omit<ResolvedOptions, 'cost' | 'onEvent'>;
+  roster: RosterEntry[];
+}
+
+export type ToController =
+  | { type: 'put'; entry: RosterEntry }
+  | { type: 'remove'; handle: number }
+  /** Whether step reports carry a row per target. */
+  | { type: 'watch'; rows: boolean }
+  | { type: 'stop' };
+
+export type FromController =
+  | { type: 'ready'; history: string }
+  | { type: 'failed'; error: ErrorRecord }
+  | { type: 'event'; event: ForetokenEvent }
+  | { type: 'step'; report: StepReport }
+  | { type: 'stopped' };

@@ -1,0 +1,53 @@
+import type { Handle } from '../table/table.js';
+
+/** A target as the control plane knows it. */
+export interface RosterEntry {
+  name: string;
+  handle: Handle;
+  reservation: number;
+  weight: number;
+  limit: number;
+}
+
+/** Who has which slot, in arrays the planner reads. */
+export class Roster {
+  names: (string | undefined)[] = [];
+  handles: Handle[] = [];
+  live = new Uint8Array(64);
+  floorPerSec = new Float64Array(64);
+  weight = new Float64Array(64);
+  limitPerSec = new Float64Array(64);
+  readonly slots = new Map<string, number>();
+
+  put(entry: RosterEntry, slot: number): void {
+    this.#grow(slot + 1);
+    this.names[slot] = entry.name;
+    this.handles[slot] = entry.handle;
+    this.live[slot] = 1;
+    this.floorPerSec[slot] = entry.reservation;
+    this.weight[slot] = entry.weight;
+    this.limitPerSec[slot] = entry.limit;
+    this.slots.set(entry.name, slot);
+  }
+
+  remove(slot: number): void {
+    const name = this.names[slot];
+    if (name !== undefined) this.slots.delete(name);
+    this.names[slot] = undefined;
+    this.live[slot] = 0;
+    this.floorPerSec[slot] = 0;
+    this.weight[slot] = 0;
+  }
+
+  #grow(size: number): void {
+    if (size <= this.live.length) return;
+    const live = new Uint8Array(size * 2);
+    live.set(this.live);
+    this.live = live;
+    for (const name of ['floorPerSec', 'weight', 'limitPerSec'] as const) {
+      const bigger = new Float64Array(size * 2);
+      bigger.set(this[name]);
+      this[name] = bigger;
+    }
+  }
+}

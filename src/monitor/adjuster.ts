@@ -1,0 +1,61 @@
+import type { Monitor, TickView } from './monitor.js';
+
+export interface Correction {
+  slot: number;
+  /** Tokens to add from the reservoir; negative: take back what is left of its deposit. */
+  tokens: number;
+}
+
+export interface AdjusterOptions {
+  /** Most that one tick may add to one target, part of the resource's burst. Default 0.1. */
+  boundFraction: number;
+}
+
+export const adjusterDefaults: AdjusterOptions = { boundFraction: 0.1 };
+
+/**
+ * Judges the monitor's deviations: whoever runs over its forecast and is short gets tokens now, whoever runs
+ * under it gives its deposit back. Bounded per tick and target, and by what the reservoir has; a sum that led
+ * to a correction starts anew, so the next one needs new evidence and an echo is not answered.
+ *
+ * Those who are over by more get more, in proportion, when the reservoir cannot serve all.
+ */
+export function correct(
+  monitor: Monitor,
+  view: TickView,
+  levels: { level: (slot: number) => number; deposit: (slot: number) => number },
+  reservoirTokens: number,
+  burst: number,
+  meanCost: number,
+  options: AdjusterOptions = adjusterDefaults,
+): Correction[] {
+  const bound = options.boundFraction * burst;
+  const corrections: Correction[] = [];
+  let wanted = 0;
+  let returning = 0;
+  for (let i = 1; i < view.slots; i++) {
+    const deviation = monitor.deviation(i, view, meanCost);
+    if (deviation > 0) {
+      const short = view.denied[i]! > 0 || view.borrowed[i]! > 0 || levels.level(i) < view.demand[i]!;
+      if (short) {
+        const tokens = Math.min(bound, monitor.over[i]!);
+        corrections.push({ slot: i, tokens });
+        wanted += tokens;
+      }
+      monitor.over[i] = 0;
+    } else if (deviation < 0) {
+      if (levels.deposit(i) > 0) {
+        corrections.push({ slot: i, tokens: -levels.deposit(i) });
+        returning += levels.deposit(i);
+      }
+      monitor.under[i] = 0;
+    }
+  }
+  const available = Math.max(0, reservoirTokens) + returning;
+  if (wanted > available) {
+    const scale = available / wanted;
+    for (const correction of corrections) if (correction.tokens > 0) correction.tokens *= scale;
+  }
+  // Those who give come first, so that what they give can be handed on.
+  return corrections.filter((c) => c.tokens !== 0).sort((a, b) => Math.sign(a.tokens) - Math.sign(b.tokens));
+}

@@ -1,0 +1,258 @@
+import { ForetokenError } from './errors.js';
+
+/** What a request is, to a cost function: its bytes, and whatever else the caller put on it. */
+export interface RequestInfo {
+  readBytes?: number;
+  writeBytes?: number;
+  [key: string]: unknown;
+}
+
+/** How a request becomes tokens: one each, its bytes (at least 1), or a function of it. */
+export type Cost = 'requests' | 'bytes' | ((request: RequestInfo) => number);
+
+export type AllocatorName = 'proportional' | 'max-min';
+export type EngineName = 'auto' | 'lstm' | 'ewma' | 'last';
+
+export interface HistoryOptions {
+  /** Folder of the DuckDB file; made if it is missing. */
+  path: string;
+}
+
+export interface ForetokenOptions {
+  /** What the resource serves, tokens/s; above 0. */
+  ratePerSec: number;
+  /** What it can take at once, tokens. Default: one second's worth, at least 1. */
+  burst?: number;
+  /** Most targets at once. Default 1024; memory is touched only as they are added. */
+  capacity?: number;
+  /** Whether a target that is short may take from what others leave. Default true. */
+  borrow?: boolean;
+  /** Default `requests`. */
+  cost?: Cost;
+  /** How rates follow forecasts. Default `max-min`. */
+  allocator?: AllocatorName;
+  /** What forecasts. Default `auto`: a mixture of the LSTM and classical forecasters. */
+  engine?: EngineName;
+  /** Whether the LSTM is refined on this system's own history. Default true. */
+  refine?: boolean;
+  /** A model other than the one that ships: path of its weights. */
+  modelPath?: string;
+  /** Where history lies; `memory` forgets it at the end. Default `memory`. */
+  history?: 'memory' | HistoryOptions;
+  /** Period of collecting, forecasting and allocating, ms; 100 to 60,000. Default 1000. */
+  stepMs?: number;
+  /** Period of monitoring and adjusting, ms; 10 to `stepMs`. Default 100. */
+  tickMs?: number;
+  /** How far ahead to forecast, ms; each between `stepMs` and 600,000. Default 5 s, 30 s, 5 min. */
+  horizonsMs?: readonly number[];
+  /** How long allocations outlive a controller that stopped, ms; at least two ticks. Default 2000. */
+  failSafeMs?: number;
+  /** False: no controller; targets keep reservations, or weighted shares where borrowing is off. Default true. */
+  control?: boolean;
+  /** Most requests that may wait, over all targets of this thread. Default 100,000. */
+  maxWaiting?: number;
+  /** Seed of everything that draws at random. Default 1. */
+  seed?: number;
+  /** Told of what happens in the control plane: a rung of the failure ladder, a promoted model, a failure. */
+  onEvent?: (event: ForetokenEvent) => void;
+}
+
+/** Something the control plane wants known. `kind` is stable. */
+export interface ForetokenEvent {
+  kind: 'engine' | 'model' | 'history' | 'controller' | 'resumed';
+  message: string;
+  timeMs: number;
+}
+
+export interface TargetOptions {
+  /** Rate it is always owed, tokens/s. Default 0. */
+  reservation?: number;
+  /** Its part of what is shared, relative to others; above 0. Default 1. */
+  weight?: number;
+  /** Rate it never exceeds, tokens/s, however idle the resource. Default none. */
+  limit?: number;
+  /** Burst of that limit, tokens. Default one second of the limit, at least 1. */
+  limitBurst?: number;
+}
+
+export interface AcquireOptions {
+  /** Longest wait, ms. Default 30,000; at most 3,600,000. */
+  deadlineMs?: number;
+  signal?: AbortSignal;
+}
+
+/** Options as used: copied, defaulted, checked. */
+export type ResolvedOptions = Required<Omit<ForetokenOptions, 'modelPath' | 'onEvent'>> &
+  Pick<ForetokenOptions, 'modelPath' | 'onEvent'>;
+export type ResolvedTarget = { reservation: number; weight: number; limit: number; limitBurst: number };
+
+export const defaultHorizonsMs: readonly number[] = [5_000, 30_000, 300_000];
+const defaultDeadlineMs = 30_000;
+const longestDeadlineMs = 3_600_000;
+const largestNumber = 1e15;
+
+const show = (value: unknown): string => {
+  if (typeof value === 'string') return JSON.stringify(value);
+  if (typeof value === 'function') return 'a function';
+  if (value !== null && typeof value === 'object') return Array.isArray(value) ? 'an array' : 'an object';
+  return String(value);
+};
+
+export function refuse(name: string, expected: string, got: unknown): never {
+  throw new ForetokenError('INVALID_OPTION', `${name}: expected ${expected}, got ${show(got)}`);
+}
+
+interface Range {
+  min: number;
+  max: number;
+  integer?: boolean;
+  /** Whether `min` itself is excluded. */
+  above?: boolean;
+}
+
+export function numberOption(name: string, value: unknown, fallback: number | undefined, range: Range): number {
+  if (value === undefined && fallback !== undefined) return fallback;
+  const { min, max, integer, above } = range;
+  const fits =
+    typeof value === 'number' &&
+    (above ? value > min : value >= min) &&
+    value <= max &&
+    (!integer || Number.isInteger(value));
+  if (!fits)
+    refuse(name, `a ${integer ? 'whole ' : ''}number ${above ? `above ${min}` : `from ${min}`} up to ${max}`, value);
+  return value;
+}
+
+function booleanOption(name: string, value: unknown, fallback: boolean): boolean {
+  if (value === undefined) return fallback;
+  return typeof value === 'boolean' ? value : refuse(name, 'true or false', value);
+}
+
+export function choiceOption<T extends string>(name: string, value: unknown, fallback: T, choices: readonly T[]): T {
+  if (value === undefined) return fallback;
+  return choices.includes(value as T)
+    ? (value as T)
+    : refuse(name, `one of ${choices.map((c) => JSON.stringify(c)).join(', ')}`, value);
+}
+
+function plainObject(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) refuse(name, 'an object', value);
+  for (const key of Object.keys(value))
+    if (!known.includes(key))
+      refuse(`${name === 'options' ? '' : `${name}.`}${key}`, `one of ${known.join(', ')}`, key);
+  return value as Record<string, unknown>;
+}
+
+const openKeys: readonly (keyof ForetokenOptions)[] = [
+  'ratePerSec',
+  'burst',
+  'capacity',
+  'borrow',
+  'cost',
+  'allocator',
+  'engine',
+  'refine',
+  'modelPath',
+  'history',
+  'stepMs',
+  'tickMs',
+  'horizonsMs',
+  'failSafeMs',
+  'control',
+  'maxWaiting',
+  'seed',
+  'onEvent',
+];
+
+export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
+  const o = plainObject('options', given, openKeys);
+  const ratePerSec = numberOption('ratePerSec', o.ratePerSec, undefined, { min: 0, above: true, max: largestNumber });
+  const stepMs = numberOption('stepMs', o.stepMs, 1000, { min: 100, max: 60_000, integer: true });
+  const tickMs = numberOption('tickMs', o.tickMs, Math.min(100, stepMs), { min: 10, max: stepMs, integer: true });
+  if (o.onEvent !== undefined && typeof o.onEvent !== 'function') refuse('onEvent', 'a function', o.onEvent);
+  if (o.modelPath !== undefined && typeof o.modelPath !== 'string') refuse('modelPath', 'a path', o.modelPath);
+  return {
+    ratePerSec,
+    burst: numberOption('burst', o.burst, Math.max(1, ratePerSec), { min: 0, above: true, max: largestNumber }),
+    capacity: numberOption('capacity', o.capacity, 1024, { min: 1, max: 16_777_214, integer: true }),
+    borrow: booleanOption('borrow', o.borrow, true),
+    cost: costOption(o.cost),
+    allocator: choiceOption('allocator', o.allocator, 'max-min', ['proportional', 'max-min']),
+    engine: choiceOption('engine', o.engine, 'auto', ['auto', 'lstm', 'ewma', 'last']),
+    refine: booleanOption('refine', o.refine, true),
+    history: historyOption(o.history),
+    stepMs,
+    tickMs,
+    horizonsMs: horizonsOption(o.horizonsMs, stepMs),
+    failSafeMs: numberOption('failSafeMs', o.failSafeMs, Math.max(2000, 2 * tickMs), { min: 2 * tickMs, max: 600_000 }),
+    control: booleanOption('control', o.control, true),
+    maxWaiting: numberOption('maxWaiting', o.maxWaiting, 100_000, { min: 1, max: 10_000_000, integer: true }),
+    seed: numberOption('seed', o.seed, 1, { min: 0, max: 2 ** 32 - 1, integer: true }),
+    ...(o.modelPath === undefined ? {} : { modelPath: o.modelPath as string }),
+    ...(o.onEvent === undefined ? {} : { onEvent: o.onEvent as (event: ForetokenEvent) => void }),
+  };
+}
+
+function costOption(value: unknown): Cost {
+  if (value === undefined) return 'requests';
+  if (value === 'requests' || value === 'bytes' || typeof value === 'function') return value as Cost;
+  return refuse('cost', '"requests", "bytes" or a function', value);
+}
+
+function historyOption(value: unknown): 'memory' | HistoryOptions {
+  if (value === undefined || value === 'memory') return 'memory';
+  if (value === null || typeof value !== 'object') refuse('history', '"memory" or {path}', value);
+  const { path } = plainObject('history', value, ['path']);
+  if (typeof path !== 'string' || path === '') refuse('history.path', 'the path of a folder', path);
+  return { path };
+}
+
+function horizonsOption(value: unknown, stepMs: number): readonly number[] {
+  if (value === undefined) return [...new Set(defaultHorizonsMs.map((h) => Math.max(h, stepMs)))];
+  if (!Array.isArray(value) || value.length === 0 || value.length > 8)
+    refuse('horizonsMs', 'an array of 1 to 8 numbers', value);
+  const horizons = value.map((h, i) => numberOption(`horizonsMs[${i}]`, h, undefined, { min: stepMs, max: 600_000 }));
+  return [...new Set(horizons)].sort((a, b) => a - b);
+}
+
+export function resolveTarget(given: TargetOptions = {}): ResolvedTarget {
+  const o = plainObject('target', given, ['reservation', 'weight', 'limit', 'limitBurst']);
+  const reservation = numberOption('reservation', o.reservation, 0, { min: 0, max: largestNumber });
+  const limit = o.limit === undefined || o.limit === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : o.limit;
+  if (limit !== Number.POSITIVE_INFINITY)
+    numberOption('limit', limit, undefined, { min: 0, above: true, max: largestNumber });
+  if ((limit as number) < reservation) refuse('limit', `at least the reservation, ${reservation}`, limit);
+  return {
+    reservation,
+    weight: numberOption('weight', o.weight, 1, { min: 0, above: true, max: 1e9 }),
+    limit: limit as number,
+    limitBurst:
+      o.limitBurst === undefined
+        ? Math.max(1, limit as number)
+        : numberOption('limitBurst', o.limitBurst, undefined, { min: 0, above: true, max: largestNumber }),
+  };
+}
+
+export function resolveAcquire(given: AcquireOptions = {}): { deadlineMs: number; signal: AbortSignal | undefined } {
+  const o = plainObject('acquire', given, ['deadlineMs', 'signal']);
+  if (o.signal !== undefined && !(o.signal instanceof AbortSignal)) refuse('signal', 'an AbortSignal', o.signal);
+  return {
+    deadlineMs: numberOption('deadlineMs', o.deadlineMs, defaultDeadlineMs, { min: 0, max: longestDeadlineMs }),
+    signal: o.signal as AbortSignal | undefined,
+  };
+}
+
+/** Tokens a request costs under an option. Bytes cost at least 1. Throws INVALID_ARGUMENT for a cost that is none. */
+export function costOf(cost: Cost, request: RequestInfo): number {
+  if (request === null || typeof request !== 'object')
+    throw new ForetokenError('INVALID_ARGUMENT', `request: expected a cost or an object, got ${show(request)}`);
+  if (cost === 'requests') return 1;
+  const tokens = cost === 'bytes' ? Math.max(1, (request.readBytes ?? 0) + (request.writeBytes ?? 0)) : cost(request);
+  return checkCost(tokens);
+}
+
+export function checkCost(tokens: unknown): number {
+  if (typeof tokens !== 'number' || !(tokens > 0) || !Number.isFinite(tokens))
+    throw new ForetokenError('INVALID_ARGUMENT', `cost: expected a finite number above 0, got ${show(tokens)}`);
+  return tokens;
+}

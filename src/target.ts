@@ -1,0 +1,173 @@
+import { ForetokenError } from './errors.js';
+import { type AcquireOptions, type Cost, checkCost, costOf, type RequestInfo, resolveAcquire } from './options.js';
+import type { BucketTable, Handle, PeekResult } from './table/table.js';
+import type { Waiters } from './table/waiters.js';
+
+/** What a request moved and how long it took, reported when it is done. */
+export interface Completion {
+  readBytes?: number;
+  writeBytes?: number;
+  /** Processing time, ms. */
+  durationMs?: number;
+}
+
+/** Running totals of a target since it was added. Tokens are net of refunds. */
+export interface TargetTotals {
+  admitted: number;
+  denied: number;
+  admittedTokens: number;
+  deniedTokens: number;
+  borrowedTokens: number;
+  completions: number;
+  readBytes: number;
+  writeBytes: number;
+  durationMs: number;
+}
+
+/**
+ * One target of a Foretoken: who is asking. Get it from `addTarget` or `target` and keep it; every call on it
+ * is a number lookup in shared memory, not a search by name.
+ */
+export class Target {
+  readonly name: string;
+  /** The target's number in the table; goes to other threads by `share`. Stale once the target is removed. */
+  readonly handle: Handle;
+  readonly #table: BucketTable;
+  readonly #waiters: Waiters;
+  readonly #cost: Cost;
+
+  /** @internal */
+  constructor(name: string, handle: Handle, table: BucketTable, waiters: Waiters, cost: Cost) {
+    this.name = name;
+    this.handle = handle;
+    this.#table = table;
+    this.#waiters = waiters;
+    this.#cost = cost;
+  }
+
+  /**
+   * Decides now. Strict: every call asks the shared table.
+   * @param request its cost in tokens (finite, above 0; default 1), or the request itself, priced by the
+   *   `cost` option
+   * @returns whether it is admitted; false also while others wait in this target's line, and for a cost no
+   *   bucket could ever hold
+   * @throws INVALID_ARGUMENT for a cost that is none, UNKNOWN_TARGET when the target was removed, CLOSED
+   */
+  tryAcquire(request: number | RequestInfo = 1): boolean {
+    const cost = typeof request === 'number' ? request : costOf(this.#cost, request);
+    const decision = this.#table.tryAcquire(this.handle, cost);
+    if (decision < 0) this.#check(decision, cost);
+    return decision > 0;
+  }
+
+  /**
+   * Waits in this target's line until admitted: first come, first served, so a large request is not starved
+   * by small ones.
+   * @throws DEADLINE, ABORTED (its `cause` is the signal's reason), QUEUE_FULL, COST_TOO_LARGE at once when
+   *   it can never be admitted, and what `tryAcquire` throws
+   */
+  async acquire(request: number | RequestInfo = 1, options?: AcquireOptions): Promise<void> {
+    const cost = checkCost(typeof request === 'number' ? request : costOf(this.#cost, request));
+    const { deadlineMs, signal } = resolveAcquire(options);
+    if (signal?.aborted)
+      throw new ForetokenError('ABORTED', 'the signal was aborted already', { cause: signal.reason });
+    if (!this.#waiters.hasLine(this.handle)) {
+      // Asked as one in line, so that a request which is about to wait is not counted as denied first.
+      const decision = this.#table.acquireInLine(this.handle, cost);
+      if (decision > 0) return;
+      this.#check(decision, cost);
+    }
+    return this.#waiters.join(this.handle, cost, deadlineMs, signal);
+  }
+
+  /**
+   * What it could take now and how long until `cost` fits. Changes nothing.
+   * @throws UNKNOWN_TARGET, CLOSED, INVALID_ARGUMENT
+   */
+  peek(cost = 1): PeekResult {
+    checkCost(cost);
+    return this.#table.peek(this.handle, cost) ?? this.#gone();
+  }
+
+  /**
+   * Gives back tokens of an admitted request that was not served. Never lifts the level above the burst.
+   * @param tokens at most what was ever charged to this target, else INVALID_ARGUMENT
+   */
+  refund(tokens: number): void {
+    const decision = this.#table.refund(this.handle, checkCost(tokens));
+    if (decision < 0) {
+      if (decision === this.#table.constants.decision.badCost)
+        throw new ForetokenError('INVALID_ARGUMENT', `refund: ${tokens} tokens are more than were charged`);
+      this.#check(decision, tokens);
+    }
+  }
+
+  /**
+   * Corrects an estimate once the cost is known: refunds the difference, or charges it into a debt of at most
+   * one burst that delays later admissions.
+   * @returns tokens charged (above 0) or given back (below 0)
+   */
+  reconcile(estimated: number, actual: number): number {
+    checkCost(estimated);
+    if (typeof actual !== 'number' || !(actual >= 0) || !Number.isFinite(actual))
+      throw new ForetokenError('INVALID_ARGUMENT', `actual: expected a finite number from 0, got ${String(actual)}`);
+    if (actual === estimated) return 0;
+    if (actual < estimated) {
+      this.refund(estimated - actual);
+      return actual - estimated;
+    }
+    const charged = this.#table.charge(this.handle, actual - estimated);
+    if (charged < 0) this.#check(charged, actual);
+    return charged;
+  }
+
+  /** Reports a request's sizes and processing time, for the history and for finding out how busy the resource is. */
+  complete(done: Completion): void {
+    const { readBytes = 0, writeBytes = 0, durationMs = 0 } = done;
+    for (const [name, value] of [
+      ['readBytes', readBytes],
+      ['writeBytes', writeBytes],
+      ['durationMs', durationMs],
+    ] as const)
+      if (typeof value !== 'number' || !(value >= 0) || !Number.isFinite(value))
+        throw new ForetokenError('INVALID_ARGUMENT', `${name}: expected a finite number from 0, got ${String(value)}`);
+    const decision = this.#table.complete(this.handle, readBytes, writeBytes, durationMs * 1e6);
+    if (decision < 0) this.#check(decision, 1);
+  }
+
+  /** @throws UNKNOWN_TARGET, CLOSED */
+  totals(): TargetTotals {
+    const { collect } = this.#table.constants;
+    const row = this.#table.totals(this.handle) ?? this.#gone();
+    const admittedTokens = row[collect.admittedTokens]!;
+    return {
+      admitted: row[collect.admitted]!,
+      denied: row[collect.denied]!,
+      admittedTokens,
+      deniedTokens: row[collect.demandTokens]! - admittedTokens,
+      borrowedTokens: row[collect.borrowedTokens]!,
+      completions: row[collect.completions]!,
+      readBytes: row[collect.readBytes]!,
+      writeBytes: row[collect.writeBytes]!,
+      durationMs: row[collect.durationNs]! / 1e6,
+    };
+  }
+
+  /** Throws for misuse; returns for a denial that has a code of its own. */
+  #check(decision: number, cost: number): void {
+    const { badHandle, badCost, closed } = this.#table.constants.decision;
+    if (decision === closed) throw new ForetokenError('CLOSED', `target ${this.name}: the table is closed`);
+    if (decision === badHandle) throw new ForetokenError('UNKNOWN_TARGET', `target ${this.name} was removed`);
+    if (decision === badCost)
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `cost: ${checkCost(cost)} tokens are too few for the table to resolve`,
+      );
+  }
+
+  /** After a read that found nothing: the table was closed or the target removed. */
+  #gone(): never {
+    if (this.#table.closed) throw new ForetokenError('CLOSED', `target ${this.name}: the table is closed`);
+    throw new ForetokenError('UNKNOWN_TARGET', `target ${this.name} was removed`);
+  }
+}
