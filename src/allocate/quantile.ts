@@ -1,0 +1,90 @@
+import { quantileCount, quantileLevels } from '../forecast/forecaster.js';
+
+/** Which two neighbouring quantiles of every row to mix, and how: the same for all rows at one probability. */
+interface Place {
+  /** Index of the lower of the two levels; -1: between nothing at probability 0 and the lowest level. */
+  segment: number;
+  /** 0 at the lower level, 1 at the upper; above 1 in the tail beyond the highest level. */
+  fraction: number;
+}
+
+const last = quantileCount - 1;
+/** An exponential tail through the two highest levels: equal distances in -ln(1 - p) are equal in demand. */
+const tailUnit = Math.log((1 - quantileLevels[last - 1]!) / (1 - quantileLevels[last]!));
+
+function placeOf(probability: number): Place {
+  if (probability >= quantileLevels[last]!) {
+    const beyond = Math.log((1 - quantileLevels[last]!) / Math.max(1 - probability, Number.MIN_VALUE));
+    return { segment: last - 1, fraction: 1 + beyond / tailUnit };
+  }
+  let segment = -1;
+  while (quantileLevels[segment + 1]! <= probability) segment += 1;
+  const low = segment < 0 ? 0 : quantileLevels[segment]!;
+  return { segment, fraction: (probability - low) / (quantileLevels[segment + 1]! - low) };
+}
+
+const mix = (values: ArrayLike<number>, at: number, place: Place): number => {
+  const low = place.segment < 0 ? 0 : values[at + place.segment]!;
+  return low + place.fraction * (values[at + place.segment + 1]! - low);
+};
+
+/**
+ * A row's quantile at any probability: linear in probability between the forecast levels and from zero
+ * demand at probability 0, an exponential tail beyond the highest.
+ * @param values quantiles at `quantileLevels`, ascending, from index `at` on
+ * @param probability from 0 up to but not including 1
+ */
+export const quantileAt = (values: ArrayLike<number>, at: number, probability: number): number =>
+  mix(values, at, placeOf(probability));
+
+export interface Needs {
+  rows: number;
+  /** Quantiles of each row's demand, any unit: of row i at `quantiles[i * stride + offset + level]`. */
+  quantiles: ArrayLike<number>;
+  stride: number;
+  offset: number;
+  /** What each row holds already, in that unit. */
+  held: ArrayLike<number>;
+  /** What each row gets in any case, in that unit. */
+  least: ArrayLike<number>;
+  /** What there is to give, in that unit. */
+  budget: number;
+}
+
+/** Probabilities run up to 1 - e^-30, beyond which a double between 0.99 and 1 says nothing. */
+const mostNats = 30;
+const halvings = 40;
+
+/**
+ * Divides a budget so that the demand left unserved is least to be expected: minimise Σ E[(Dᵢ - heldᵢ -
+ * giveᵢ)⁺] subject to Σ giveᵢ = budget. At the optimum every row that gets anything beyond its least has the
+ * same probability of asking for more than it has (the Lagrange condition of the newsvendor problem with
+ * one shared stock), so the gifts are one common quantile less what is held.
+ * @param out receives the gifts, one per row; they add up to the budget unless even the farthest tails need
+ *   less, and to more only when the least do
+ * @returns the common probability of demand being covered
+ */
+export function commonQuantile(needs: Needs, out: Float64Array): number {
+  const { rows, quantiles, stride, offset, held, least, budget } = needs;
+  const giveAt = (nats: number): number => {
+    const place = placeOf(-Math.expm1(-nats));
+    let sum = 0;
+    for (let row = 0; row < rows; row++) {
+      const wanted = mix(quantiles, row * stride + offset, place) - Math.max(0, held[row]!);
+      const give = Math.max(least[row]!, wanted);
+      out[row] = give;
+      sum += give;
+    }
+    return sum;
+  };
+  let low = 0;
+  let high = mostNats;
+  if (giveAt(high) <= budget) return -Math.expm1(-high);
+  for (let i = 0; i < halvings; i++) {
+    const middle = (low + high) / 2;
+    if (giveAt(middle) > budget) high = middle;
+    else low = middle;
+  }
+  giveAt(low);
+  return -Math.expm1(-low);
+}
