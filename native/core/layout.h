@@ -150,6 +150,10 @@ struct Header {
   Atomic<uint64_t> controllerPid;
   Atomic<uint64_t> controllerUntilNs;
   Atomic<uint64_t> controllerTerm;
+  // Sums of the targets' fallbacks, so that what is left for the reservoir is computed anew each time and
+  // rounding does not add up.
+  Atomic<uint64_t> fallbackRates;
+  Atomic<uint64_t> fallbackBursts;
 };
 
 using PlainHeader = Header<std::atomic>;

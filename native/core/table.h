@@ -300,9 +300,13 @@ class Table {
     });
     if (emptied != kOk) return emptied;
     const uint64_t fallback = tallies_[slot.index].fallback.load(std::memory_order_relaxed);
-    const uint64_t rest = tallies_[kReservoir].fallback.load(std::memory_order_relaxed);
+    const uint64_t otherRates = h_->fallbackRates.load(std::memory_order_relaxed) - rateOf(fallback);
+    const uint64_t otherBursts = h_->fallbackBursts.load(std::memory_order_relaxed) - burstOf(fallback);
     tallies_[slot.index].fallback.store(0, std::memory_order_relaxed);
-    tallies_[kReservoir].fallback.store(join(encode(rateOf(rest) + rateOf(fallback)), encode(burstOf(rest) + burstOf(fallback))),
+    h_->fallbackRates.store(otherRates, std::memory_order_relaxed);
+    h_->fallbackBursts.store(otherBursts, std::memory_order_relaxed);
+    tallies_[kReservoir].fallback.store(join(encode(less(h_->resourceRate.load(std::memory_order_relaxed), otherRates)),
+                                             encode(less(h_->resourceBurst.load(std::memory_order_relaxed), otherBursts))),
                                         std::memory_order_relaxed);
     growReservoir(rate, burst, std::max<int64_t>(freed, 0), clock);
     h_->tickAdmitted.fetch_sub(tallies_[slot.index].admittedTokens.load(std::memory_order_relaxed), std::memory_order_relaxed);
@@ -648,6 +652,7 @@ class Table {
     return next ? next : 1;
   }
 
+  static constexpr uint64_t less(uint64_t a, uint64_t b) noexcept { return a > b ? a - b : 0; }
   static constexpr uint64_t rateOf(uint64_t pair) noexcept { return decode(static_cast<uint32_t>(pair)); }
   static constexpr uint64_t burstOf(uint64_t pair) noexcept { return decode(static_cast<uint32_t>(pair >> 32)); }
 
@@ -862,7 +867,10 @@ class Table {
   Status setFallbackLocked(uint32_t index, uint64_t next, Clock&& clock) noexcept {
     const uint64_t old = tallies_[index].fallback.load(std::memory_order_relaxed);
     const uint64_t rest = tallies_[kReservoir].fallback.load(std::memory_order_relaxed);
-    const uint64_t rate = rateOf(rest) + rateOf(old), burst = burstOf(rest) + burstOf(old);
+    const uint64_t otherRates = h_->fallbackRates.load(std::memory_order_relaxed) - rateOf(old);
+    const uint64_t otherBursts = h_->fallbackBursts.load(std::memory_order_relaxed) - burstOf(old);
+    const uint64_t rate = less(h_->resourceRate.load(std::memory_order_relaxed), otherRates);
+    const uint64_t burst = less(h_->resourceBurst.load(std::memory_order_relaxed), otherBursts);
     if (rateOf(next) > rate) return kOverFallbackRate;
     if (burstOf(next) > burst) return kOverFallbackBurst;
     const uint64_t left = join(encode(rate - rateOf(next)), encode(burst - burstOf(next)));
@@ -875,6 +883,8 @@ class Table {
     tallies_[index].fallback.store(lower(old, next), std::memory_order_relaxed);
     tallies_[kReservoir].fallback.store(left, std::memory_order_relaxed);
     tallies_[index].fallback.store(next, std::memory_order_relaxed);
+    h_->fallbackRates.store(otherRates + rateOf(next), std::memory_order_relaxed);
+    h_->fallbackBursts.store(otherBursts + burstOf(next), std::memory_order_relaxed);
     return kOk;
   }
 
