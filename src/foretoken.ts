@@ -150,7 +150,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     const foretoken = new Foretoken(table, resolved);
     if (resolved.control) {
       const { cost: _cost, onEvent, ...plain } = resolved;
-      const data: ControllerData = { token: table.token, options: plain, roster: [] };
+      const data: ControllerData = { token: table.token, options: plain, entries: [] };
       try {
         foretoken.#controller = await Controller.start(data, (event) => onEvent?.(event));
       } catch (error) {

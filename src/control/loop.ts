@@ -7,7 +7,7 @@ import { Monitor, type TickView, Utilization } from '../monitor/monitor.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
 import type { BucketTable } from '../table/table.js';
 import { plan } from './plan.js';
-import { Roster, type RosterEntry } from './roster.js';
+import type { Roster, RosterEntry } from './roster.js';
 
 export type LoopOptions = Pick<
   ResolvedOptions,
@@ -62,7 +62,7 @@ export class ControlLoop {
   readonly #history: HistoryStore;
   readonly #engine: Forecaster;
   readonly #onEvent: (event: ForetokenEvent) => void;
-  readonly #roster = new Roster();
+  readonly #roster: Roster;
   readonly #monitor: Monitor;
   readonly utilization = new Utilization();
   #frame: ForecastFrame | undefined;
@@ -86,12 +86,14 @@ export class ControlLoop {
     options: LoopOptions;
     history: HistoryStore;
     engine: Forecaster;
+    roster: Roster;
     onEvent: (event: ForetokenEvent) => void;
   }) {
     this.#table = parts.table;
     this.#options = parts.options;
     this.#history = parts.history;
     this.#engine = parts.engine;
+    this.#roster = parts.roster;
     this.#onEvent = parts.onEvent;
     this.#monitor = new Monitor(64);
     const empty = () => new Float64Array(64);
@@ -108,10 +110,6 @@ export class ControlLoop {
     this.#lastTickMs = parts.table.nowMs();
     // What happened before the loop began is not demand of its first step.
     parts.table.collect();
-  }
-
-  get roster(): Roster {
-    return this.#roster;
   }
 
   put(entry: RosterEntry): void {

@@ -7,7 +7,8 @@ import type { RosterEntry } from './roster.js';
 export interface ControllerData {
   token: string;
   options: Omit<ResolvedOptions, 'cost' | 'onEvent'>;
-  roster: RosterEntry[];
+  /** Targets there are already. */
+  entries: RosterEntry[];
 }
 
 export type ToController =

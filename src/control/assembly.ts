@@ -1,0 +1,101 @@
+import { join } from 'node:path';
+import { ForecastEngine, type ResolvedForecasts } from '../forecast/engine.js';
+import { openDuckDbHistory } from '../history/duckdb.js';
+import { openMemoryHistory } from '../history/memory.js';
+import type { HistoryStore } from '../history/store.js';
+import type { ForetokenEvent, ResolvedOptions } from '../options.js';
+import type { BucketTable } from '../table/table.js';
+import type { Roster } from './roster.js';
+
+/** Steps of history that warm the forecasters after a restart. */
+const warmSteps = 600;
+/** How long a start waits for them before it begins cold. */
+const warmPatienceMs = 10_000;
+
+export interface Parts {
+  history: HistoryStore;
+  engine: ForecastEngine;
+  /** Closes both. */
+  close: () => Promise<void>;
+}
+
+/**
+ * Opens what the loop works with: history and forecasters. What has been forecast and what came is stored as
+ * it is resolved.
+ * @throws ForetokenError HISTORY_UNAVAILABLE
+ */
+export async function openParts(
+  options: Omit<ResolvedOptions, 'cost' | 'onEvent'>,
+  table: BucketTable,
+  roster: Roster,
+  onEvent: (event: ForetokenEvent) => void,
+): Promise<Parts> {
+  const history =
+    options.history === 'memory'
+      ? await openMemoryHistory()
+      : await openDuckDbHistory({ path: join(options.history.path, 'history.duckdb') });
+  try {
+    const engine = await ForecastEngine.open({
+      rows: table.capacity + 1,
+      stepMs: options.stepMs,
+      horizonsMs: options.horizonsMs,
+      engine: options.engine,
+      refine: options.refine,
+      seed: options.seed,
+      ...(options.modelPath === undefined ? {} : { modelPath: options.modelPath }),
+      onEvent: ({ kind, message }) => onEvent({ kind, message, timeMs: Date.now() }),
+      onResolved: (resolved) => storeResolved(history, roster, resolved, options.stepMs),
+    });
+    return {
+      history,
+      engine,
+      close: async () => {
+        await engine.close();
+        await history.close();
+      },
+    };
+  } catch (error) {
+    await history.close();
+    throw error;
+  }
+}
+
+/**
+ * Brings the forecasters to where the history left off. Once the targets are known, because a row is a
+ * target's slot in this run's table.
+ */
+export async function warmUp(parts: Parts, roster: Roster, stepMs: number): Promise<number> {
+  const matrix = await parts.history.recentDemand(warmSteps, stepMs);
+  if (matrix.steps === 0) return 0;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, warmPatienceMs);
+  });
+  await Promise.race([parts.engine.warm(matrix, (name) => roster.slots.get(name)), late]);
+  clearTimeout(timer);
+  return matrix.steps;
+}
+
+function storeResolved(history: HistoryStore, roster: Roster, resolved: ResolvedForecasts, stepMs: number): void {
+  const { rows, engines } = resolved;
+  const madeMs = Date.now() - resolved.steps * stepMs;
+  engines.forEach((engine, index) => {
+    const slots: number[] = [];
+    for (let slot = 1; slot < rows; slot++) {
+      // Nothing forecast and nothing came: most rows of most tables, and nothing to learn from.
+      const silent = resolved.q90[slot] === 0 && resolved.actual[slot] === 0;
+      if (resolved.engine[slot] === index && roster.live[slot] && !silent) slots.push(slot);
+    }
+    if (slots.length === 0) return;
+    const pick = (values: Float64Array) => Float64Array.from(slots, (slot) => values[slot]!);
+    history.appendForecasts({
+      timeMs: madeMs,
+      horizonMs: resolved.horizonMs,
+      engine,
+      targets: slots.map((slot) => roster.names[slot]!),
+      q50: pick(resolved.q50),
+      q90: pick(resolved.q90),
+      actual: pick(resolved.actual),
+    });
+  });
+}

@@ -1,0 +1,450 @@
+import { type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
+import { Periods } from './period.js';
+
+/** Spans of the moving averages, steps; 1 is the last value. */
+export const ewmaSpans = [1, 2, 5, 10, 30, 60, 300] as const;
+const seasonalBase = ewmaSpans.length;
+const bases = seasonalBase + 1;
+/** What a base is multiplied by to stand for a quantile, per level. */
+const factors: readonly (readonly number[])[] = [
+  [0, 0.5, 1],
+  [0, 0.5, 1, 1.5],
+  [0.5, 1, 1.5, 2, 3],
+  [1, 1.5, 2, 3, 5],
+  [1.5, 2, 3, 5, 8],
+];
+
+/** Weight falls by e for every 1/10 by which a member's loss exceeds the best one's. */
+const learningRate = 10;
+/** A loss counts half after 138 scored forecasts. */
+const decay = 0.995;
+/** Own losses count as much as those of all rows together once a row has this many. */
+const ownTrust = 20;
+/** Forecasts of a horizon that may be open at once; longer horizons are scored every so many steps. */
+const mostPending = 10;
+/** Step of the on-line calibration, in logarithms, and how far it may go. */
+const calibrationRate = 0.02;
+const calibrationMost = Math.log(2.5);
+
+interface Level {
+  /** First member of this level within a horizon's block of members. */
+  from: number;
+  count: number;
+  base: Uint8Array;
+  factor: Float64Array;
+}
+
+interface Open {
+  /** Steps seen when it was made. */
+  step: number;
+  rows: number;
+  total: Float64Array;
+  bases: Float32Array;
+  externals: (Float32Array | undefined)[];
+  quantiles: Float32Array;
+  engine: Uint8Array;
+}
+
+interface Horizon {
+  steps: number;
+  /** Scored every so many steps. */
+  every: number;
+  open: Open[];
+  spare: Open[];
+  pooled: Float64Array;
+}
+
+/** A forecast whose horizon has passed, row by row; arrays hold until the next call. */
+export interface Resolved {
+  horizon: number;
+  /** Steps since it was made. */
+  steps: number;
+  rows: number;
+  quantiles: Float32Array;
+  engine: Uint8Array;
+  /** Mean demand per second that came. */
+  actual: Float64Array;
+}
+
+/**
+ * A mixture per row, horizon and quantile level over moving averages times fixed factors, the demand one
+ * period earlier, and the quantiles of other forecasters. Weights fall exponentially with the discounted
+ * pinball loss, relative to the best member, half by the row's own losses and half by those of all rows
+ * (Herbster & Warmuth's exponential weights with discounting). The result is recalibrated on line: each level
+ * is stretched or shrunk until it covers what it should (quantile tracking as in Gibbs & Candès, Adaptive
+ * Conformal Inference, 2021).
+ *
+ * About 4 KiB per row ever used and horizon.
+ */
+export class Mixture {
+  readonly #stepS: number;
+  readonly #horizons: Horizon[];
+  readonly #externals: number;
+  readonly #levels: Level[] = [];
+  readonly #members: number;
+  readonly #periods = new Periods();
+  readonly #useSeasonal: boolean;
+  #steps = 0;
+  #rows = 0;
+  #average = new Float64Array(0);
+  #total = new Float64Array(0);
+  /** Mean demand rate of a row, to make losses of rows comparable. */
+  #scale = new Float64Array(0);
+  #since = new Uint32Array(0);
+  #lastActive = new Int32Array(0);
+  #own = new Float32Array(0);
+  #ownCount = new Float32Array(0);
+  #weight = new Float32Array(0);
+  #calibration = new Float32Array(0);
+  #actual = new Float64Array(0);
+  #base = new Float32Array(0);
+  readonly #excess: Float64Array;
+
+  constructor(options: { stepMs: number; horizonsMs: readonly number[]; externals: number; seasonal?: boolean }) {
+    this.#stepS = options.stepMs / 1000;
+    this.#externals = options.externals;
+    this.#useSeasonal = options.seasonal ?? true;
+    let from = 0;
+    for (let q = 0; q < quantileCount; q++) {
+      const base: number[] = [];
+      const factor: number[] = [];
+      for (let b = 0; b < bases; b++)
+        for (const f of factors[q]!) {
+          // One member that always says nothing is enough.
+          if (f === 0 && b > 0) continue;
+          base.push(b);
+          factor.push(f);
+        }
+      const count = base.length + this.#externals;
+      this.#levels.push({ from, count, base: Uint8Array.from(base), factor: Float64Array.from(factor) });
+      from += count;
+    }
+    this.#members = from;
+    this.#excess = new Float64Array(Math.max(...this.#levels.map((level) => level.count)));
+    this.#horizons = options.horizonsMs.map((horizonMs) => {
+      const steps = Math.max(1, Math.round(horizonMs / options.stepMs));
+      return {
+        steps,
+        every: Math.max(1, Math.ceil(steps / mostPending)),
+        open: [],
+        spare: [],
+        pooled: new Float64Array(this.#members),
+      };
+    });
+  }
+
+  reset(row: number): void {
+    if (row >= this.#since.length) return;
+    const blocks = this.#horizons.length * this.#members;
+    this.#average.fill(0, row * ewmaSpans.length, (row + 1) * ewmaSpans.length);
+    this.#own.fill(0, row * blocks, (row + 1) * blocks);
+    this.#weight.fill(0, row * blocks, (row + 1) * blocks);
+    this.#ownCount.fill(0, row * this.#horizons.length, (row + 1) * this.#horizons.length);
+    const calibrations = this.#horizons.length * quantileCount;
+    this.#calibration.fill(0, row * calibrations, (row + 1) * calibrations);
+    this.#scale[row] = 0;
+    this.#since[row] = this.#steps;
+    this.#lastActive[row] = -1;
+    this.#periods.reset(row);
+  }
+
+  /** Takes in a step's demand, tokens per row, and scores what has become due. */
+  observe(demand: ArrayLike<number>, rows: number, onResolved?: (resolved: Resolved) => void): void {
+    this.#grow(rows);
+    this.#rows = Math.max(this.#rows, rows);
+    this.#steps++;
+    for (let row = 0; row < rows; row++) {
+      const value = demand[row]!;
+      this.#total[row]! += value;
+      if (value > 0) this.#lastActive[row] = this.#steps;
+      else if (this.#lastActive[row]! < 0) continue;
+      const rate = value / this.#stepS;
+      const age = this.#steps - this.#since[row]!;
+      const at = row * ewmaSpans.length;
+      for (let s = 0; s < ewmaSpans.length; s++)
+        // While a row is younger than a span, its average is the plain one: it would else take a span to start.
+        this.#average[at + s]! += Math.max(2 / (ewmaSpans[s]! + 1), 1 / age) * (rate - this.#average[at + s]!);
+      this.#scale[row]! += Math.max(1 / 600, 1 / age) * (rate - this.#scale[row]!);
+    }
+    if (this.#useSeasonal) this.#periods.observe(demand, rows);
+    this.#horizons.forEach((horizon, h) => {
+      while (horizon.open.length > 0 && this.#steps - horizon.open[0]!.step >= horizon.steps) {
+        const open = horizon.open.shift()!;
+        this.#score(horizon, h, open, onResolved);
+        horizon.spare.push(open);
+      }
+    });
+  }
+
+  /**
+   * Fills a frame from the end of the last observed step.
+   * @param externals quantiles of other forecasters in the frame's layout; undefined where one has none now
+   */
+  predict(rows: number, externals: readonly (Float32Array | undefined)[], frame: ForecastFrame): void {
+    const { quantiles, engine } = frame;
+    frame.rows = rows;
+    const count = this.#horizons.length;
+    this.#horizons.forEach((horizon, h) => {
+      const values = this.#bases(horizon, rows);
+      for (let row = 0; row < rows; row++) {
+        const at = (row * count + h) * quantileCount;
+        if (this.#lastActive[row]! < 0) {
+          quantiles.fill(0, at, at + quantileCount);
+          engine[row * count + h] = 0;
+          continue;
+        }
+        this.#mix(horizon, h, row, values, externals, quantiles, at, engine, row * count + h);
+      }
+      if (this.#steps % horizon.every === 0) this.#hold(horizon, h, rows, values, externals, frame);
+    });
+  }
+
+  /** Discounted mean loss of each kind of member over all rows: moving averages, period, others; per horizon. */
+  scores(): { horizonSteps: number; classical: number; seasonal: number; externals: number[] }[] {
+    return this.#horizons.map((horizon) => {
+      const best = { classical: 0, seasonal: 0, externals: new Array<number>(this.#externals).fill(0) };
+      for (const level of this.#levels) {
+        let classical = Number.POSITIVE_INFINITY;
+        let seasonal = Number.POSITIVE_INFINITY;
+        for (let m = 0; m < level.base.length; m++) {
+          const loss = horizon.pooled[level.from + m]!;
+          if (level.base[m] === seasonalBase) seasonal = Math.min(seasonal, loss);
+          else classical = Math.min(classical, loss);
+        }
+        best.classical += classical;
+        best.seasonal += seasonal;
+        for (let e = 0; e < this.#externals; e++)
+          best.externals[e]! += horizon.pooled[level.from + level.base.length + e]!;
+      }
+      return { horizonSteps: horizon.steps, ...best };
+    });
+  }
+
+  /** Rate each base stands for, per row: averages, then the demand one period earlier. */
+  #bases(horizon: Horizon, rows: number): Float32Array {
+    if (this.#base.length < rows * bases) this.#base = new Float32Array(rows * bases * 2);
+    const base = this.#base;
+    for (let row = 0; row < rows; row++) {
+      const from = row * ewmaSpans.length;
+      for (let s = 0; s < ewmaSpans.length; s++) base[row * bases + s] = this.#average[from + s]!;
+      const seasonal = this.#useSeasonal ? this.#periods.seasonal(row, horizon.steps) : Number.NaN;
+      base[row * bases + seasonalBase] = Number.isNaN(seasonal)
+        ? this.#average[from + seasonalBase - 1]!
+        : seasonal / this.#stepS;
+    }
+    return base;
+  }
+
+  #mix(
+    horizon: Horizon,
+    h: number,
+    row: number,
+    values: Float32Array,
+    externals: readonly (Float32Array | undefined)[],
+    quantiles: Float32Array,
+    at: number,
+    engine: Uint8Array,
+    engineAt: number,
+  ): void {
+    const block = (row * this.#horizons.length + h) * this.#members;
+    if (this.#ownCount[row * this.#horizons.length + h] === 0) this.#weigh(horizon, h, row);
+    let previous = 0;
+    let externalWeight = 0;
+    let allWeight = 0;
+    let heaviest = 0;
+    let heaviestExternal = 0;
+    for (let q = 0; q < quantileCount; q++) {
+      const { from, base, factor } = this.#levels[q]!;
+      let sum = 0;
+      let weights = 0;
+      for (let m = 0; m < base.length; m++) {
+        const weight = this.#weight[block + from + m]!;
+        sum += weight * factor[m]! * values[row * bases + base[m]!]!;
+        weights += weight;
+      }
+      for (let e = 0; e < this.#externals; e++) {
+        const external = externals[e];
+        if (!external) continue;
+        const weight = this.#weight[block + from + base.length + e]!;
+        sum += weight * external[at + q]!;
+        weights += weight;
+        externalWeight += weight;
+        if (weight > heaviest) {
+          heaviest = weight;
+          heaviestExternal = e;
+        }
+      }
+      allWeight += weights;
+      const stretch = Math.exp(this.#calibration[(row * this.#horizons.length + h) * quantileCount + q]!);
+      const value = weights > 0 ? (sum / weights) * stretch : values[row * bases]!;
+      previous = Math.max(previous, value);
+      quantiles[at + q] = previous;
+    }
+    engine[engineAt] = externalWeight > allWeight / 2 ? 1 + heaviestExternal : 0;
+  }
+
+  #hold(
+    horizon: Horizon,
+    h: number,
+    rows: number,
+    values: Float32Array,
+    externals: readonly (Float32Array | undefined)[],
+    frame: ForecastFrame,
+  ): void {
+    const count = this.#horizons.length;
+    let open = horizon.spare.pop();
+    if (!open || open.total.length < rows)
+      open = {
+        step: 0,
+        rows: 0,
+        total: new Float64Array(this.#total.length),
+        bases: new Float32Array(this.#total.length * bases),
+        externals: Array.from({ length: this.#externals }, () => undefined),
+        quantiles: new Float32Array(this.#total.length * quantileCount),
+        engine: new Uint8Array(this.#total.length),
+      };
+    open.step = this.#steps;
+    open.rows = rows;
+    open.total.set(this.#total.subarray(0, rows));
+    open.bases.set(values.subarray(0, rows * bases));
+    for (let row = 0; row < rows; row++) {
+      open.engine[row] = frame.engine[row * count + h]!;
+      for (let q = 0; q < quantileCount; q++)
+        open.quantiles[row * quantileCount + q] = frame.quantiles[(row * count + h) * quantileCount + q]!;
+    }
+    for (let e = 0; e < this.#externals; e++) {
+      const external = externals[e];
+      if (!external) {
+        open.externals[e] = undefined;
+        continue;
+      }
+      const kept = open.externals[e] ?? new Float32Array(this.#total.length * quantileCount);
+      for (let row = 0; row < rows; row++)
+        for (let q = 0; q < quantileCount; q++)
+          kept[row * quantileCount + q] = external[(row * count + h) * quantileCount + q]!;
+      open.externals[e] = kept;
+    }
+    horizon.open.push(open);
+  }
+
+  #score(horizon: Horizon, h: number, open: Open, onResolved?: (resolved: Resolved) => void): void {
+    const seconds = (this.#steps - open.step) * this.#stepS;
+    const count = this.#horizons.length;
+    const { pooled } = horizon;
+    let anyActive = false;
+    if (this.#actual.length < open.rows) this.#actual = new Float64Array(open.rows * 2);
+    for (let row = 0; row < open.rows; row++) {
+      const actual = (this.#total[row]! - open.total[row]!) / seconds;
+      this.#actual[row] = actual;
+      // A row that was given to another target meanwhile, or never had any demand, teaches nothing.
+      if (this.#lastActive[row]! < 0 || this.#since[row]! > open.step) continue;
+      const block = (row * count + h) * this.#members;
+      const scale = this.#scale[row]!;
+      anyActive = true;
+      for (let q = 0; q < quantileCount; q++) {
+        const tau = quantileLevels[q]!;
+        const { from, count: members, base, factor } = this.#levels[q]!;
+        let classical = 0;
+        for (let m = 0; m < members; m++) {
+          const external = m < base.length ? undefined : open.externals[m - base.length];
+          let loss: number;
+          if (m < base.length || external) {
+            const value = external
+              ? external[row * quantileCount + q]!
+              : factor[m]! * open.bases[row * bases + base[m]!]!;
+            const miss = actual - value;
+            loss = miss >= 0 ? tau * miss : (tau - 1) * miss;
+            if (m < base.length) classical += loss;
+          } else {
+            // Whoever had no forecast counts as a middling one: neither punished for it nor preferred.
+            loss = classical / base.length;
+          }
+          const at = block + from + m;
+          this.#own[at]! += (1 - decay) * (loss - this.#own[at]!);
+          if (scale > 0) pooled[from + m]! += (poolRate / open.rows) * (loss / scale - pooled[from + m]!);
+        }
+        const forecast = open.quantiles[row * quantileCount + q]!;
+        const c = (row * count + h) * quantileCount + q;
+        // Where both are zero there is nothing to stretch.
+        if (actual > 0 || forecast > 0) {
+          const move = calibrationRate * (actual > forecast ? tau : tau - 1);
+          this.#calibration[c] = Math.max(-calibrationMost, Math.min(calibrationMost, this.#calibration[c]! + move));
+        }
+      }
+      this.#ownCount[row * count + h]!++;
+    }
+    if (anyActive)
+      for (let row = 0; row < open.rows; row++)
+        if (this.#lastActive[row]! >= 0 && this.#since[row]! <= open.step) this.#weigh(horizon, h, row);
+    onResolved?.({
+      horizon: h,
+      steps: this.#steps - open.step,
+      rows: open.rows,
+      quantiles: open.quantiles,
+      engine: open.engine,
+      actual: this.#actual,
+    });
+  }
+
+  #weigh(horizon: Horizon, h: number, row: number): void {
+    const count = this.#horizons.length;
+    const block = (row * count + h) * this.#members;
+    const seen = this.#ownCount[row * count + h]!;
+    const trust = seen / (seen + ownTrust);
+    for (let q = 0; q < quantileCount; q++) {
+      const { from, count: members } = this.#levels[q]!;
+      let bestOwn = Number.POSITIVE_INFINITY;
+      let bestPooled = Number.POSITIVE_INFINITY;
+      for (let m = 0; m < members; m++) {
+        bestOwn = Math.min(bestOwn, this.#own[block + from + m]!);
+        bestPooled = Math.min(bestPooled, horizon.pooled[from + m]!);
+      }
+      let least = Number.POSITIVE_INFINITY;
+      for (let m = 0; m < members; m++) {
+        const excess =
+          (trust * relative(this.#own[block + from + m]!, bestOwn) +
+            (2 - trust) * relative(horizon.pooled[from + m]!, bestPooled)) /
+          2;
+        this.#excess[m] = excess;
+        least = Math.min(least, excess);
+      }
+      for (let m = 0; m < members; m++) {
+        const beyond = learningRate * (this.#excess[m]! - least);
+        this.#weight[block + from + m] = beyond < 20 ? Math.exp(-beyond) : 0;
+      }
+    }
+  }
+
+  #grow(rows: number): void {
+    const had = this.#since.length;
+    if (rows <= had) return;
+    const size = Math.max(rows, had * 2);
+    const blocks = this.#horizons.length * this.#members;
+    this.#average = grown(this.#average, size * ewmaSpans.length);
+    this.#total = grown(this.#total, size);
+    this.#scale = grown(this.#scale, size);
+    this.#own = grown(this.#own, size * blocks);
+    this.#weight = grown(this.#weight, size * blocks);
+    this.#ownCount = grown(this.#ownCount, size * this.#horizons.length);
+    this.#calibration = grown(this.#calibration, size * this.#horizons.length * quantileCount);
+    const since = new Uint32Array(size).fill(this.#steps);
+    since.set(this.#since);
+    this.#since = since;
+    const active = new Int32Array(size).fill(-1);
+    active.set(this.#lastActive);
+    this.#lastActive = active;
+    if (this.#useSeasonal) this.#periods.grow(size);
+  }
+}
+
+/** How fast the losses of all rows are averaged, per step. */
+const poolRate = 0.02;
+
+/** By which part a loss exceeds the best; where the best is perfect, any loss is far off. */
+const relative = (loss: number, best: number): number => (best > 0 ? loss / best - 1 : loss > 0 ? 2 : 0);
+
+function grown<T extends Float64Array | Float32Array>(array: T, size: number): T {
+  const bigger = new (array.constructor as new (size: number) => T)(size);
+  bigger.set(array as never);
+  return bigger;
+}

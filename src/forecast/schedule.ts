@@ -1,0 +1,88 @@
+/** Recent steps kept to refine on. */
+const mostSteps = 2048;
+/** Rows refined on at most: the busiest. More teach little and cost in proportion. */
+const mostRows = 256;
+
+/** The demand of the last steps, for refinement. */
+export class RecentDemand {
+  readonly #ring: Float32Array[] = [];
+  #count = 0;
+
+  /** Steps seen in all. */
+  get steps(): number {
+    return this.#count;
+  }
+
+  push(demand: Float64Array, rows: number): void {
+    this.#count++;
+    // The oldest array is used again where it fits, so a steady system allocates nothing.
+    const spare = this.#ring.length === mostSteps ? this.#ring.shift() : undefined;
+    const kept = spare?.length === rows ? spare : new Float32Array(rows);
+    kept.set(demand.subarray(0, rows));
+    this.#ring.push(kept);
+  }
+
+  reset(row: number): void {
+    for (const step of this.#ring) if (row < step.length) step[row] = 0;
+  }
+
+  /** The busiest rows, `data[step * rows + row]`, oldest first. */
+  matrix(): { rows: number; steps: number; data: Float32Array } {
+    const sums: number[] = [];
+    for (const step of this.#ring)
+      for (let row = 0; row < step.length; row++) sums[row] = (sums[row] ?? 0) + step[row]!;
+    const busiest = sums
+      .map((sum, row) => ({ sum, row }))
+      .filter(({ sum }) => sum > 0)
+      .sort((a, b) => b.sum - a.sum || a.row - b.row)
+      .slice(0, mostRows);
+    const rows = busiest.length;
+    const data = new Float32Array(this.#ring.length * rows);
+    this.#ring.forEach((step, s) => {
+      busiest.forEach(({ row }, i) => {
+        data[s * rows + i] = step[row] ?? 0;
+      });
+    });
+    return { rows, steps: this.#ring.length, data };
+  }
+}
+
+/** Steps of history before the first refinement; the next come at twice as many each time. */
+const firstAt = 200;
+const longestPause = 2048;
+const mostPerRefinement = 500;
+/** Of a run that must end soon and be repeatable. */
+export const mostInReplay = 2000;
+/** Part of one core that training may use. */
+const budgetFraction = 0.1;
+
+/**
+ * When to refine, and for how many training steps: as history doubles, within a tenth of one core at a stated
+ * cost a step.
+ */
+export class RefinementSchedule {
+  readonly #stepMs: number;
+  readonly #costMs: number;
+  #nextAt = firstAt;
+  readonly #mostInAll: number;
+  #spent = 0;
+
+  constructor(stepMs: number, costMs: number, mostInAll = Number.POSITIVE_INFINITY) {
+    this.#mostInAll = mostInAll;
+    this.#stepMs = stepMs;
+    this.#costMs = costMs;
+  }
+
+  /** Training steps to do now; 0: not yet. */
+  due(steps: number): number {
+    if (steps < this.#nextAt) return 0;
+    const earned = Math.floor((steps * this.#stepMs * budgetFraction) / this.#costMs) - this.#spent;
+    const allowed = Math.min(mostPerRefinement, this.#mostInAll - this.#spent, earned);
+    this.#nextAt = steps + Math.min(steps, longestPause);
+    return Math.max(0, allowed);
+  }
+
+  spent(trainingSteps: number): void {
+    this.#spent += trainingSteps;
+  }
+}
