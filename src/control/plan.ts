@@ -80,7 +80,13 @@ export function plan(input: PlanInput): Plan {
     { rows: count, quantiles, stride: quantileCount, offset: 0, held, least, budget: ratePerSec * stepS },
     gifts,
   );
-  const demand = gifts.map((gift, i) => (borrow ? Math.min(gift, quantiles[i * quantileCount + q90]!) : gift) / stepS);
+  // Under overload the common quantile gives most to whoever asks for most, which is what `proportional` is
+  // for; `max-min` is to see what everyone would need, and cuts the greedy itself.
+  const demand = gifts.map((gift, i) => {
+    const need = quantiles[i * quantileCount + q90]!;
+    const wanted = input.allocator === 'max-min' ? Math.max(gift, need - Math.max(0, held[i]!)) : gift;
+    return (borrow ? Math.min(wanted, need) : wanted) / stepS;
+  });
   const weights = Float64Array.from(rows, (slot) => input.weight[slot]!);
   const limits = Float64Array.from(rows, (slot) => input.limitPerSec[slot]!);
   let rates = allocatorNamed(input.allocator)({
