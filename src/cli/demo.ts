@@ -1,0 +1,98 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { ForetokenError } from '../errors.js';
+import { type DemoResult, runDemo } from '../lab/demo.js';
+import { renderReport } from '../report/report.js';
+
+const usage = `foretoken demo: one table, several threads, a bursty multi-tenant workload; the controller learns,
+forecasts and allocates while they run.
+
+  --seconds N   how long to offer load, 10 to 50 (default 40)
+  --targets N   tenants, 2 to 200 (default 12)
+  --threads N   threads that offer load, 1 to 8 (default 2)
+  --seed N      of the workload (default 1)
+  --out DIR     where history and report go (default foretoken-demo)
+`;
+
+function whole(name: string, text: string, min: number, max: number): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < min || value > max)
+    throw new ForetokenError('INVALID_OPTION', `--${name}: expected a whole number from ${min} to ${max}, got ${text}`);
+  return value;
+}
+
+/** @returns the exit code: 0, 1 when the law was broken or something failed, 2 for wrong options */
+export async function demoCommand(argv: string[]): Promise<number> {
+  let options: { seconds: number; targets: number; threads: number; seed: number; out: string };
+  try {
+    const { values } = parseArgs({
+      args: argv,
+      options: {
+        seconds: { type: 'string', default: '40' },
+        targets: { type: 'string', default: '12' },
+        threads: { type: 'string', default: '2' },
+        seed: { type: 'string', default: '1' },
+        out: { type: 'string', default: 'foretoken-demo' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+    if (values.help) {
+      process.stdout.write(usage);
+      return 0;
+    }
+    options = {
+      seconds: whole('seconds', values.seconds, 10, 50),
+      targets: whole('targets', values.targets, 2, 200),
+      threads: whole('threads', values.threads, 1, 8),
+      seed: whole('seed', values.seed, 0, 2 ** 32 - 1),
+      out: resolve(values.out),
+    };
+  } catch (error) {
+    process.stderr.write(`foretoken demo: ${(error as Error).message}\n`);
+    return 2;
+  }
+  mkdirSync(options.out, { recursive: true });
+  process.stdout.write(
+    `${options.targets} tenants, ${options.threads} threads, ${options.seconds} s. Everything is real: one shared table, a\n` +
+      `controller in its own thread, forecasts by the LSTM and its rivals, history in DuckDB.\n\n` +
+      `   time   demand  admitted  denied   forecast q50..q90   util  deposits  corrections\n`,
+  );
+  const result = await runDemo(options, {
+    onStep: (report, atS) => {
+      const denied = report.demandTokens - report.admittedTokens;
+      process.stdout.write(
+        `${atS.toFixed(0).padStart(5)} s ${cell(report.demandTokens, 8)} ${cell(report.admittedTokens, 9)} ${cell(denied, 7)}` +
+          `   ${cell(report.forecastQ50PerSec, 8)}..${cell(report.forecastQ90PerSec, 8).trim().padEnd(8)}` +
+          ` ${cell(report.utilization * 100, 4)} % ${cell(report.depositedTokens, 8)} ${cell(report.corrections, 12)}\n`,
+      );
+    },
+    onEvent: (event) => process.stdout.write(`         ${event.kind}: ${event.message}\n`),
+  });
+  const report = join(options.out, 'report.html');
+  writeFileSync(report, renderReport(result.report));
+  print(result, report);
+  return result.report.law.violations === 0 ? 0 : 1;
+}
+
+const cell = (value: number, width: number): string => Math.round(value).toLocaleString('en-US').padStart(width);
+
+function print({ report, scoredFromS }: DemoResult, path: string): void {
+  const part = (fraction: number, width: number) => `${(fraction * 100).toFixed(2)} %`.padStart(width);
+  process.stdout.write(
+    `\nThe same requests from ${scoredFromS.toFixed(0)} s on (static and reactive replayed, reactive the best of 15 in hindsight):\n\n` +
+      '  arm                    offered  admitted  throttled  worst target  utilization\n',
+  );
+  for (const arm of report.arms) {
+    const name = arm.variant ? `${arm.name} (${arm.variant})` : arm.name;
+    process.stdout.write(
+      `  ${name.padEnd(20)} ${cell(arm.offered, 9)} ${cell(arm.admitted, 9)} ${part(arm.throttledFraction, 10)} ` +
+        `${part(arm.worstTargetThrottledFraction, 13)} ${part(arm.utilization, 12)}\n`,
+    );
+  }
+  const { law } = report;
+  process.stdout.write(
+    `\nResource law: ${law.violations === 0 ? 'held' : `BROKEN ${law.violations} times`} over ${law.requests.toLocaleString('en-US')} decisions.\n` +
+      `History: ${report.history}\nReport:  ${path}\n`,
+  );
+}
