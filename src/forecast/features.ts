@@ -48,6 +48,9 @@ const fields = 22;
 /** Features per row. */
 export const featureCount = 29;
 
+/** Index of the EWMA of span 30 among the features. */
+export const ewmaFeature = 5;
+
 /** Float32 counts exactly up to twice this; a multiple of the ring, so that falling back to half of it keeps the order. */
 const maxSeen = 2 ** 23;
 

@@ -1,0 +1,91 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { trainCommand } from '../../src/cli/train.js';
+import { LstmForecaster } from '../../src/forecast/lstm.js';
+
+let folder: string;
+let trace: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'foretoken-train-'));
+  trace = join(folder, 'jobs.csv');
+  const lines = ['time_ms,target,op,bytes'];
+  for (let s = 0; s < 400; s++)
+    for (let target = 0; target < 8; target++)
+      if ((s + target) % 10 < 3) lines.push(`${s * 1000 + target},t${target},r,4096`);
+  await writeFile(trace, `${lines.join('\n')}\n`);
+});
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+/** Runs the command with its output caught. */
+async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+  const out: string[] = [];
+  const err: string[] = [];
+  vi.spyOn(console, 'log').mockImplementation((text: string) => void out.push(text));
+  vi.spyOn(console, 'error').mockImplementation((text: string) => void err.push(text));
+  const code = await trainCommand(argv);
+  return { code, out: out.join('\n'), err: err.join('\n') };
+}
+
+const quick = ['--steps', '60', '--workloads', '2', '--hidden', '8', '--periods', '1s'];
+
+describe('foretoken train', () => {
+  it('writes a model that forecasts, its card and its scores', async () => {
+    const path = join(folder, 'own.onnx');
+    const { code, out, err } = await run(trace, ...quick, '--out', path);
+    expect(code).toBe(0);
+    expect(err).toMatch(/step 60 of 60 {2}loss .* validation/);
+    expect(out).toMatch(/jobs at 1 s +5 s {2}pinball/);
+    expect(await readFile(join(folder, 'own.md'), 'utf8')).toContain('--seed 1');
+    await using forecaster = await LstmForecaster.open({ rows: 1, stepMs: 1000, horizonsMs: [5000], modelPath: path });
+    expect((await forecaster.step(Float64Array.of(3), 1)).quantiles[0]).toBeGreaterThan(0);
+  });
+
+  it('writes the same weights for the same seed and others for another', async () => {
+    const weights = async (name: string, seed: string) => {
+      await run(...quick, '--seed', seed, '--out', join(folder, `${name}.onnx`));
+      return readFile(join(folder, `${name}.weights.bin`));
+    };
+    const first = await weights('first', '7');
+    expect(await weights('again', '7')).toEqual(first);
+    expect(await weights('other', '8')).not.toEqual(first);
+  });
+
+  it.each([
+    [['--steps', 'many'], /--steps must be a whole number/],
+    [['--part', '2'], /--part must be above 0/],
+    [['--periods', '5q'], /--periods must be durations/],
+    [['--out', 'model.bin'], /--out must be a path that ends in .onnx/],
+    [['--nonsense'], /--nonsense/],
+    [['no-such-trace.csv'], /no-such-trace.csv/],
+    [['--workloads', '0'], /nothing to learn from/],
+  ])('refuses %j and says why', async (argv, reason) => {
+    const { code, err } = await run(...argv);
+    expect(code).toBe(2);
+    expect(err).toMatch(reason);
+  });
+
+  it('explains itself', async () => {
+    expect(await run('--help')).toMatchObject({ code: 0, out: expect.stringContaining('--periods LIST') });
+  });
+});
+
+describe('a process that forecasts', () => {
+  it('can exit in the middle of a run without being aborted', async () => {
+    const script = `
+      import { LstmForecaster } from ${JSON.stringify(new URL('../../dist/forecast/lstm.js', import.meta.url).href)};
+      const rows = 20000;
+      const forecaster = await LstmForecaster.open({ rows, stepMs: 1000, horizonsMs: [5000] });
+      const demand = new Float64Array(rows).fill(3);
+      setTimeout(() => process.exit(7), 300);
+      for (;;) await forecaster.step(demand, rows);`;
+    const child = promisify(execFile)(process.execPath, ['--input-type=module', '-e', script]);
+    await expect(child).rejects.toMatchObject({ code: 7 });
+  });
+});
