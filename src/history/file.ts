@@ -24,7 +24,7 @@ export const reasonOf = (error: unknown): string =>
 export async function openHistoryFile(settings: WorkerSettings): Promise<HistoryFile> {
   const { path } = settings;
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     if (!existsSync(path)) await create(settings);
     const real = realpathSync(path);
     refuseSecondOpening(real, 0);
@@ -39,6 +39,17 @@ export async function openHistoryFile(settings: WorkerSettings): Promise<History
     return file;
   } catch (error) {
     throw unavailable(path, reasonOf(error), error);
+  }
+}
+
+/** Like `mkdir -p`. Node's own recursion never returns where a folder exists but takes no entries, as /proc. */
+function makeFolder(folder: string): void {
+  if (existsSync(folder)) return;
+  makeFolder(dirname(folder));
+  try {
+    mkdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { ForetokenError, fromErrorRecord } from '../errors.js';
 import { workerFile } from '../paths.js';
+import { claimPlace, releasePlace } from './exit-gate.js';
 import type { CallName, Calls, FromWorker, WorkerSettings } from './protocol.js';
 
 interface Waiting {
@@ -19,15 +20,18 @@ export class Link {
   onTrouble: (error: ForetokenError) => void = () => {};
   /** Resolves when the file is open, or with why it cannot be. */
   readonly #opened: Promise<ForetokenError | undefined>;
-  readonly #worker: Worker;
+  readonly worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
   #lastId = 0;
   #ended: ForetokenError | undefined;
 
   /** @throws ForetokenError HISTORY_UNAVAILABLE if the file cannot be opened, WORKER_FAILED if there is no worker */
   static async open(settings: WorkerSettings): Promise<Link> {
-    const worker = new Worker(workerFile('history/worker'), { workerData: settings, execArgv: [], name: 'history' });
+    const place = claimPlace();
+    const data: WorkerSettings = { ...settings, place };
+    const worker = new Worker(workerFile('history/worker'), { workerData: data, execArgv: [], name: 'history' });
     const link = new Link(worker);
+    void link.gone.then(() => releasePlace(place));
     const refusal = await Promise.race([link.#opened, link.gone.then((error) => error ?? link.#ended)]);
     if (refusal !== undefined) throw refusal;
     worker.unref();
@@ -35,7 +39,7 @@ export class Link {
   }
 
   private constructor(worker: Worker) {
-    this.#worker = worker;
+    this.worker = worker;
     this.#opened = new Promise((resolve) => {
       worker.on('message', (message: FromWorker) => {
         if (message.kind === 'ready') resolve(undefined);
@@ -70,15 +74,15 @@ export class Link {
         return;
       }
       const id = ++this.#lastId;
-      if (this.#waiting.size === 0) this.#worker.ref();
+      if (this.#waiting.size === 0) this.worker.ref();
       this.#waiting.set(id, { resolve: resolve as Waiting['resolve'], reject });
-      this.#worker.postMessage({ id, call, args }, transfer);
+      this.worker.postMessage({ id, call, args }, transfer);
     });
   }
 
   /** Lets the process end although the worker does not. */
   abandon(): void {
-    this.#worker.unref();
+    this.worker.unref();
   }
 
   #receive(message: FromWorker): void {
@@ -86,7 +90,7 @@ export class Link {
     if (message.kind !== 'answer' && message.kind !== 'failed') return;
     const waiting = this.#waiting.get(message.id);
     this.#waiting.delete(message.id);
-    if (this.#waiting.size === 0) this.#worker.unref();
+    if (this.#waiting.size === 0) this.worker.unref();
     if (message.kind === 'answer') waiting?.resolve(message.answer);
     else waiting?.reject(fromErrorRecord(message.error));
   }

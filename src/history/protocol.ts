@@ -1,4 +1,5 @@
 import type { ErrorRecord } from '../errors.js';
+import type { GatePlace } from './exit-gate.js';
 import type { HistorySettings } from './options.js';
 import type { DemandMatrix, Resolution } from './store.js';
 
@@ -6,6 +7,7 @@ import type { DemandMatrix, Resolution } from './store.js';
 export interface WorkerSettings extends HistorySettings {
   path: string;
   memoryLimitMb: number;
+  place?: GatePlace | undefined;
 }
 
 /**

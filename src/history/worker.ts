@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { ForetokenError, toErrorRecord } from '../errors.js';
 import { Database } from './database.js';
+import { ExitGate } from './exit-gate.js';
 import { reasonOf, unavailable } from './file.js';
 import type { CallName, Calls, FromWorker, ToWorker, WorkerSettings } from './protocol.js';
 
@@ -8,6 +9,7 @@ import type { CallName, Calls, FromWorker, ToWorker, WorkerSettings } from './pr
 
 const settings = workerData as WorkerSettings;
 const port = parentPort!;
+const gate = new ExitGate(settings.place);
 
 const post = (message: FromWorker, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
 
@@ -80,13 +82,25 @@ const record = (error: unknown) => toErrorRecord(asUnavailable(error), 'HISTORY_
 const asUnavailable = (error: unknown): unknown =>
   error instanceof ForetokenError ? error : unavailable(settings.path, reasonOf(error), error);
 
-try {
-  const database = await Database.open(settings);
-  let turn: Promise<void> = Promise.resolve();
-  port.on('message', (message: ToWorker) => {
-    turn = turn.then(() => handle(database, message));
-  });
-  post({ kind: 'ready' });
-} catch (error) {
-  post({ kind: 'refused', error: record(error) });
+async function serve(): Promise<void> {
+  if (!gate.enter()) return;
+  try {
+    const database = await Database.open(settings);
+    let turn: Promise<void> = Promise.resolve();
+    const take = async (message: ToWorker): Promise<void> => {
+      if (!gate.enter()) return;
+      await handle(database, message);
+      gate.leave();
+    };
+    port.on('message', (message: ToWorker) => {
+      turn = turn.then(() => take(message));
+    });
+    post({ kind: 'ready' });
+  } catch (error) {
+    post({ kind: 'refused', error: record(error) });
+  } finally {
+    gate.leave();
+  }
 }
+
+await serve();
