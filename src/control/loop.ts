@@ -2,11 +2,11 @@ import { borrowShares } from '../allocate/shares.js';
 import { ForetokenError } from '../errors.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
 import type { HistoryStore, StepRecord } from '../history/store.js';
-import { correct } from '../monitor/adjuster.js';
+import { adjusterDefaults, correct } from '../monitor/adjuster.js';
 import { Monitor, type TickView, Utilization } from '../monitor/monitor.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
 import type { BucketTable } from '../table/table.js';
-import { plan } from './plan.js';
+import { depositRoom, plan } from './plan.js';
 import type { Roster, RosterEntry } from './roster.js';
 
 export type LoopOptions = Pick<
@@ -49,6 +49,11 @@ const q50 = quantileLevels.indexOf(0.5);
 const q90 = quantileLevels.indexOf(0.9);
 /** Observed excess over a forecast loses half of itself each step: the forecaster has seen it by then. */
 const extraDecay = 0.5;
+/**
+ * Part of its last tick's demand that a target which was served in full may borrow: it will be short by
+ * chance now and then, and whoever always is must not have taken everything by then.
+ */
+const headroom = 0.25;
 /** Most steps that are made up for when the loop was held up. */
 const mostMissedSteps = 10;
 
@@ -68,6 +73,8 @@ export class ControlLoop {
   #frame: ForecastFrame | undefined;
   #dirty = true;
   #stepping = false;
+  /** Slots that changed hands while a step was under way. */
+  readonly #changed = new Set<number>();
   // Totals of the step under way, per slot.
   #sums = new Map<keyof Totals, Float64Array>();
   #view: TickView;
@@ -167,6 +174,8 @@ export class ControlLoop {
       const missed = Math.min(mostMissedSteps, Math.max(1, Math.round(steps)));
       if (missed > 1) for (let i = 0; i < slots; i++) demand[i]! /= missed;
       for (let i = 0; i < missed; i++) this.#frame = await this.#engine.step(demand, slots);
+      // What was forecast meanwhile for a slot that changed hands is not its new owner's.
+      for (const slot of this.#changed) this.#forgetForecast(slot);
       const forecast = performance.now();
       for (let i = 0; i < slots; i++) this.#extra[i]! *= extraDecay;
       this.#setExpectations();
@@ -183,6 +192,7 @@ export class ControlLoop {
       return report;
     } finally {
       this.#stepping = false;
+      this.#changed.clear();
     }
   }
 
@@ -227,7 +237,7 @@ export class ControlLoop {
     }
     const { reservoir } = this.#table.tick();
     for (let i = 0; i < view.slots; i++)
-      this.#short[i] = this.#roster.live[i] ? view.denied[i]! + view.borrowed[i]! : 0;
+      this.#short[i] = this.#roster.live[i] ? view.denied[i]! + view.borrowed[i]! + headroom * view.demand[i]! : 0;
     borrowShares(this.#short, this.#roster.weight, view.slots, Math.max(0, reservoir), this.#shares);
     this.#table.setBorrowShares(this.#shares, view.slots);
     return reservoir;
@@ -239,9 +249,11 @@ export class ControlLoop {
       this.#monitor,
       this.#view,
       { level: (slot) => this.#level[slot]!, deposit: (slot) => this.#deposit[slot]! },
-      reservoirTokens,
+      Math.min(reservoirTokens, depositRoom(this.#options.burst, this.#deposited(this.#view.slots))),
       this.#options.burst,
       this.#meanCost,
+      adjusterDefaults,
+      this.#roster.weight,
     );
     for (const { slot, tokens } of corrections) {
       if (!this.#roster.live[slot]) continue;
@@ -276,7 +288,8 @@ export class ControlLoop {
       extraPerSec: this.#extra,
       level: this.#level,
       ratePerSec: this.#options.ratePerSec,
-      burst: this.#options.burst - this.#outstanding(slots),
+      burst: this.#options.burst,
+      deposited: this.#deposited(slots),
       stepMs: this.#options.stepMs,
       borrow: this.#options.borrow,
       allocator: this.#options.allocator,
@@ -296,8 +309,8 @@ export class ControlLoop {
     return { planMs: plannedAt - started, applyMs: performance.now() - plannedAt };
   }
 
-  /** Burst that lies under deposits is not to be allocated a second time. */
-  #outstanding(slots: number): number {
+  /** Burst that lies under deposits, tokens. */
+  #deposited(slots: number): number {
     let sum = 0;
     for (let i = 1; i < slots; i++) sum += this.#deposit[i]!;
     return Math.min(sum, this.#options.burst);
@@ -399,11 +412,16 @@ export class ControlLoop {
 
   #forget(slot: number): void {
     this.#monitor.reset(slot);
+    this.#extra[slot] = 0;
+    for (const sums of this.#sums.values()) sums[slot] = 0;
+    if (this.#stepping) this.#changed.add(slot);
+    this.#forgetForecast(slot);
+  }
+
+  #forgetForecast(slot: number): void {
     this.#engine.reset(slot);
     this.#view.q50PerSec[slot] = 0;
     this.#view.q90PerSec[slot] = 0;
-    this.#extra[slot] = 0;
-    for (const sums of this.#sums.values()) sums[slot] = 0;
     const frame = this.#frame;
     if (frame && slot < frame.rows) {
       const stride = frame.horizonsMs.length * quantileCount;

@@ -22,6 +22,8 @@ export interface PlanInput {
   level: Float64Array;
   ratePerSec: number;
   burst: number;
+  /** Burst that lies under deposits made earlier, tokens: it cannot be given out again. Default 0. */
+  deposited?: number;
   stepMs: number;
   borrow: boolean;
   allocator: AllocatorName;
@@ -37,10 +39,17 @@ export interface Plan {
 }
 
 const q90 = quantileLevels.indexOf(0.9);
-/** With borrowing, this part of the burst stays in the reservoir for whoever is short. */
+/** With borrowing, this part of the burst is for the reservoir and for deposits out of it. */
 const reservoirPart = 0.5;
-/** A deposit may take this part of what the reservoir holds; without borrowing nobody else could use it. */
-const depositPart = (borrow: boolean): number => (borrow ? 0.5 : 1);
+/** Part of the burst that no deposit takes: a reservoir without burst cannot hold what flows back to it. */
+const keptPart = 0.1;
+/**
+ * With borrowing, tokens for this part of a step are a bucket's working stock and no surplus: requests come in
+ * lumps, and under overload the reservoir has nothing for whoever has run a lump short.
+ */
+const workingPart = 0.1;
+/** Deposits may take this part of what the reservoir holds. */
+const depositPart = 0.5;
 
 /**
  * From forecasts to rates, bursts and deposits. The demand handed to the allocator is what makes every
@@ -68,12 +77,13 @@ export function plan(input: PlanInput): Plan {
   rows.forEach((slot, i) => {
     floor[i] = input.floorPerSec[slot]!;
     least[i] = floor[i]! * stepS;
-    held[i] = input.level[slot]!;
     const extra = input.extraPerSec?.[slot] ?? 0;
     for (let q = 0; q < quantileCount; q++) {
       const forecast = frame && slot < frame.rows ? frame.quantiles[slot * stride + at * quantileCount + q]! : 0;
       quantiles[i * quantileCount + q] = (forecast + extra) * stepS;
     }
+    const working = borrow ? workingPart * quantiles[i * quantileCount + q90]! : 0;
+    held[i] = Math.max(0, input.level[slot]! - working);
   });
   const gifts = new Float64Array(count);
   const probability = commonQuantile(
@@ -99,14 +109,23 @@ export function plan(input: PlanInput): Plan {
   if (borrow) rates = rates.map((rate, i) => Math.max(floor[i]!, Math.min(rate, demand[i]!)));
 
   const spread = rates.reduce((a, b) => a + b, 0);
-  const leastBurst = Math.min(input.leastBurst, burst / count);
-  const shared = Math.max(0, burst - leastBurst * count) * (borrow ? 1 - reservoirPart : 1);
+  // Deposits come out of the reservoir's part alone: taken from the buckets' they would leave a target that
+  // is owed its reservation without a bucket to collect it in.
+  const free = Math.max(0, burst - (input.deposited ?? 0));
+  const leastBurst = Math.min(input.leastBurst, free / count);
+  const shared = Math.max(0, Math.min(burst * (borrow ? 1 - reservoirPart : 1), free) - leastBurst * count);
   rows.forEach((slot, i) => {
+    const part = spread > 0 ? (shared * rates[i]!) / spread : borrow ? 0 : shared / count;
     pairs[slot * 2] = rates[i]!;
-    pairs[slot * 2 + 1] = leastBurst + (spread > 0 ? (shared * rates[i]!) / spread : shared / count);
+    // A bucket larger than a step fills would lie empty, while the reservoir is filled for everyone.
+    pairs[slot * 2 + 1] = leastBurst + (borrow ? Math.min(part, rates[i]! * Math.max(1, stepS)) : part);
   });
   return { pairs, deposits: deposits(input, rows, rates, pairs), probability };
 }
+
+/** Tokens that deposits may still take, given what lies under them already. */
+export const depositRoom = (burst: number, deposited: number): number =>
+  Math.max(0, (reservoirPart - keptPart) * burst - deposited);
 
 /** The shortest horizon that reaches to the end of the next step. */
 function horizonFor(frame: ForecastFrame, stepMs: number): number {
@@ -120,7 +139,8 @@ function horizonFor(frame: ForecastFrame, stepMs: number): number {
  */
 function deposits(input: PlanInput, rows: number[], rates: Float64Array, pairs: Float64Array): Plan['deposits'] {
   const { frame } = input;
-  if (!frame) return [];
+  // Without borrowing all burst lies in the buckets already: there is no bank to move it from.
+  if (!frame || !input.borrow) return [];
   const at = horizonFor(frame, input.stepMs);
   const horizonS = frame.horizonsMs[at]! / 1000;
   const stride = frame.horizonsMs.length * quantileCount;
@@ -136,7 +156,8 @@ function deposits(input: PlanInput, rows: number[], rates: Float64Array, pairs: 
     found.push({ slot, tokens, forMs: frame.horizonsMs[at]! + input.stepMs });
     wanted += tokens;
   });
-  const scale = Math.min(1, (available * depositPart(input.borrow)) / wanted);
+  const most = Math.min(available * depositPart, depositRoom(input.burst, input.deposited ?? 0));
+  const scale = Math.min(1, most / wanted);
   for (const deposit of found) deposit.tokens *= scale;
   return found.filter((deposit) => deposit.tokens > 0);
 }

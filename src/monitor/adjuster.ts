@@ -1,3 +1,4 @@
+import { maxMinShares } from '../allocate/shares.js';
 import type { Monitor, TickView } from './monitor.js';
 
 export interface Correction {
@@ -18,7 +19,9 @@ export const adjusterDefaults: AdjusterOptions = { boundFraction: 0.1 };
  * under it gives its deposit back. Bounded per tick and target, and by what the reservoir has; a sum that led
  * to a correction starts anew, so the next one needs new evidence and an echo is not answered.
  *
- * Those who are over by more get more, in proportion, when the reservoir cannot serve all.
+ * What the reservoir cannot serve in full is shared by weight, max-min: whoever is over by most must not get
+ * most for it.
+ * @param weights per slot; default all equal
  */
 export function correct(
   monitor: Monitor,
@@ -28,6 +31,7 @@ export function correct(
   burst: number,
   meanCost: number,
   options: AdjusterOptions = adjusterDefaults,
+  weights?: Float64Array,
 ): Correction[] {
   const bound = options.boundFraction * burst;
   const corrections: Correction[] = [];
@@ -53,8 +57,13 @@ export function correct(
   }
   const available = Math.max(0, reservoirTokens) + returning;
   if (wanted > available) {
-    const scale = available / wanted;
-    for (const correction of corrections) if (correction.tokens > 0) correction.tokens *= scale;
+    const wants = corrections.map(({ tokens }) => Math.max(0, tokens));
+    const shares = new Float64Array(wants.length);
+    const weightOf = ({ slot }: Correction) => weights?.[slot] ?? 1;
+    maxMinShares(Float64Array.from(wants), Float64Array.from(corrections, weightOf), wants.length, available, shares);
+    corrections.forEach((correction, i) => {
+      if (correction.tokens > 0) correction.tokens = shares[i]!;
+    });
   }
   // Those who give come first, so that what they give can be handed on.
   return corrections.filter((c) => c.tokens !== 0).sort((a, b) => Math.sign(a.tokens) - Math.sign(b.tokens));
