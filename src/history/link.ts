@@ -24,6 +24,7 @@ export class Link {
   readonly #waiting = new Map<number, Waiting>();
   #lastId = 0;
   #ended: ForetokenError | undefined;
+  #lastWord: ForetokenError | undefined;
 
   /** @throws ForetokenError HISTORY_UNAVAILABLE if the file cannot be opened, WORKER_FAILED if there is no worker */
   static async open(settings: WorkerSettings): Promise<Link> {
@@ -54,7 +55,7 @@ export class Link {
     this.gone = new Promise((resolve) => {
       worker.on('exit', (exitCode) => {
         const how = reason === undefined ? `ended with code ${exitCode}` : `died: ${reason}`;
-        this.#ended = new ForetokenError('WORKER_FAILED', `history: the worker thread ${how}`);
+        this.#ended = this.#lastWord ?? new ForetokenError('WORKER_FAILED', `history: the worker thread ${how}`);
         for (const { reject } of this.#waiting.values()) reject(this.#ended);
         this.#waiting.clear();
         resolve(exitCode === 0 && reason === undefined ? undefined : this.#ended);
@@ -86,6 +87,7 @@ export class Link {
   }
 
   #receive(message: FromWorker): void {
+    if (message.kind === 'ending') this.#lastWord = fromErrorRecord(message.error);
     if (message.kind === 'trouble') this.onTrouble(fromErrorRecord(message.error));
     if (message.kind !== 'answer' && message.kind !== 'failed') return;
     const waiting = this.#waiting.get(message.id);

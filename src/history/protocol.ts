@@ -50,4 +50,6 @@ export type FromWorker =
   | { kind: 'answer'; id: number; answer: Calls[CallName]['answer'] }
   | { kind: 'failed'; id: number; error: ErrorRecord }
   /** Something nobody waits for went wrong: a compaction that ran by itself. */
-  | { kind: 'trouble'; error: ErrorRecord };
+  | { kind: 'trouble'; error: ErrorRecord }
+  /** The last word of a worker that must be started anew. */
+  | { kind: 'ending'; error: ErrorRecord };

@@ -10,6 +10,7 @@ import type { CallName, Calls, FromWorker, ToWorker, WorkerSettings } from './pr
 const settings = workerData as WorkerSettings;
 const port = parentPort!;
 const gate = new ExitGate(settings.place);
+let ended = false;
 
 const post = (message: FromWorker, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
 
@@ -49,11 +50,11 @@ async function handle(database: Database, message: ToWorker): Promise<void> {
   try {
     const value = await answer(database, message);
     post({ kind: 'answer', id: message.id, answer: value }, buffersOf(value));
-    if (message.call === 'close') port.close();
+    if (message.call === 'close') end();
     else if (message.call === 'append' && database.compactionDue) await compactUnasked(database);
   } catch (error) {
     post({ kind: 'failed', id: message.id, error: record(error) });
-    await endIfUnusable(database, message.call === 'close');
+    await endIfUnusable(database, error);
   }
 }
 
@@ -62,18 +63,25 @@ async function compactUnasked(database: Database): Promise<void> {
     await database.compact();
   } catch (error) {
     post({ kind: 'trouble', error: record(error) });
-    await endIfUnusable(database, false);
+    await endIfUnusable(database, error);
   }
 }
 
 /** A database that DuckDB has given up on can only be opened anew: the facade starts another worker. */
-async function endIfUnusable(database: Database, closed: boolean): Promise<void> {
-  if (!closed && (await database.isUsable())) return;
+async function endIfUnusable(database: Database, error: unknown): Promise<void> {
+  if (await database.isUsable()) return;
   try {
     database.close();
   } catch {
     // It is unusable: nothing is left to lose.
   }
+  post({ kind: 'ending', error: record(error) });
+  end();
+}
+
+/** Nothing else keeps the thread alive. Calls that came too late fail at the other end. */
+function end(): void {
+  ended = true;
   port.close();
 }
 
@@ -88,7 +96,7 @@ async function serve(): Promise<void> {
     const database = await Database.open(settings);
     let turn: Promise<void> = Promise.resolve();
     const take = async (message: ToWorker): Promise<void> => {
-      if (!gate.enter()) return;
+      if (ended || !gate.enter()) return;
       await handle(database, message);
       gate.leave();
     };

@@ -1,4 +1,6 @@
 // A process of its own for the tests of ways to end: `node child.js MODE PATH`. Runs the built package.
+import { closeSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { parentPort, Worker } from 'node:worker_threads';
 import { openDuckDbHistory } from '../../dist/history/duckdb.js';
 import { prepareExit } from '../../dist/history/exit-gate.js';
@@ -22,6 +24,20 @@ function step(i, targets = 50) {
     completions: column(),
     durationNs: column(),
   };
+}
+
+let noise = 1;
+/** A step that does not compress. */
+function noisyStep(i, targets) {
+  const record = step(i, targets);
+  for (const column of Object.values(record)) {
+    if (!(column instanceof Float64Array)) continue;
+    for (let n = 0; n < column.length; n++) {
+      noise = (Math.imul(noise, 1664525) + 1013904223) >>> 0;
+      column[n] = noise;
+    }
+  }
+  return record;
 }
 
 /** Leaves a store that has more to do than it can have done. */
@@ -76,6 +92,38 @@ const modes = {
   async busy() {
     await busy();
     setImmediate(() => parentPort.postMessage('now'));
+  },
+  /** Fills the disk it writes to but for some MB, goes on, and makes room again. */
+  async full() {
+    const [targets, leaveMb] = process.argv.slice(4).map(Number);
+    const store = await openDuckDbHistory({ path, restartMs: 20, compactEveryMs: 10_000 });
+    let next = 0;
+    const errors = new Set();
+    const append = async (enough) => {
+      for (let i = 0; i < 2000 && !enough(); i++) {
+        store.appendStep(noisyStep(next++, targets));
+        await store.flush().catch((error) => errors.add(`${error.code}: ${error.message}`));
+      }
+      return store.health();
+    };
+    await append(() => next === 5);
+    const ballast = join(dirname(path), 'ballast');
+    const file = openSync(ballast, 'w');
+    const { bavail, bsize } = statfsSync(dirname(path));
+    const block = Buffer.alloc(bsize);
+    for (let blocks = bavail - (leaveMb * 2 ** 20) / bsize; blocks > 0; blocks--) writeSync(file, block);
+    closeSync(file);
+    const full = await append(() => store.health().failed >= 4);
+    rmSync(ballast);
+    const after = await append(() => store.health().written >= full.written + 5);
+    await store.close();
+    const again = await openDuckDbHistory({ path });
+    const [hour] = await again.series('t1', '1h', 0, Infinity);
+    const stored = await again.series('t1', 'step', 0, Infinity);
+    await again.close();
+    const sum = stored.reduce((total, point) => total + point.arrivals, 0);
+    const answer = { full, after, stored: stored.length, errors: [...errors], consistent: hour.arrivals === sum };
+    process.stdout.write(JSON.stringify(answer));
   },
   async close() {
     const store = await openDuckDbHistory({ path });

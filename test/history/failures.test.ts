@@ -180,6 +180,47 @@ describe('a corrupt file', () => {
   });
 });
 
+/** A small file system of its own, in a mount namespace that ends with the command. */
+const onSmallDisk = (folder: string, sizeMb: number, command: string) =>
+  spawnSync('unshare', ['-rm', 'sh', '-c', `mount -t tmpfs -o size=${sizeMb}m tmpfs "${folder}" && ${command}`], {
+    encoding: 'utf8',
+    timeout: 55_000,
+  });
+const canMount = onSmallDisk('/mnt', 1, 'true').status === 0;
+
+describe('a full disk', () => {
+  test.skipIf(!canMount).each([
+    { when: 'the log cannot be written', targets: 500, diskMb: 3, leaveMb: 0, reason: /Failed to commit/ },
+    {
+      when: 'a checkpoint cannot be written',
+      targets: 5000,
+      diskMb: 90,
+      leaveMb: 34,
+      reason: /Failed to create checkpoint/,
+    },
+  ])(
+    'costs the records of that time, which are counted, and nothing more, when $when',
+    ({ targets, diskMb, leaveMb, reason }) => {
+      const folder = tempFolder();
+      const path = join(folder, 'history.duckdb');
+      const command = `"${process.execPath}" "${child}" full "${path}" ${targets} ${leaveMb}`;
+      const { status, signal, stdout, stderr } = onSmallDisk(folder, diskMb, command);
+      expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
+      const { full, after, stored, errors, consistent } = JSON.parse(stdout);
+      expect(full.failed).toBeGreaterThanOrEqual(4);
+      expect(errors.length).toBeGreaterThan(0);
+      expect(errors.filter((error: string) => !error.startsWith('HISTORY_UNAVAILABLE: history '))).toEqual([]);
+      expect(errors.some((error: string) => reason.test(error))).toBe(true);
+      expect(after.up).toBe(true);
+      expect(after.written).toBe(full.written + 5);
+      // A commit whose checkpoint failed is counted as failed, although its records are there.
+      expect(stored).toBeGreaterThanOrEqual(after.written);
+      expect(stored).toBeLessThanOrEqual(after.written + after.failed);
+      expect(consistent).toBe(true);
+    },
+  );
+});
+
 describe('a worker that dies', () => {
   const workerOf = (): Worker[] => {
     const workers: Worker[] = [];
