@@ -1,0 +1,51 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../paths.js';
+
+/** What each command does; its code is loaded only when it is asked for. */
+const commands = {
+  demo: 'a generated workload in real time, and how much Foretoken saves on it',
+  replay: 'play a recorded trace to Foretoken and to its rivals',
+  evaluate: 'score the forecasts on a recorded trace',
+  train: 'train the forecasting model',
+} as const;
+
+const help = `foretoken COMMAND [options]
+
+${Object.entries(commands)
+  .map(([name, purpose]) => `  ${name.padEnd(10)}${purpose}`)
+  .join('\n')}
+
+  foretoken COMMAND --help says more; --version tells the version.`;
+
+type Command = (argv: string[]) => Promise<number>;
+
+/** The `foretoken` command. @returns exit code */
+export async function main(argv: string[]): Promise<number> {
+  const [name, ...rest] = argv;
+  // A reader that has seen enough (`| head`) is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(0);
+  });
+  if (name === '--help' || name === '-h' || name === 'help') {
+    console.log(help);
+    return 0;
+  }
+  if (name === '--version' || name === '-v') {
+    const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
+    console.log(version);
+    return 0;
+  }
+  if (name === undefined || !Object.hasOwn(commands, name)) {
+    const expected = `${Object.keys(commands).join(', ')}, --help or --version`;
+    console.error(`foretoken: expected ${expected}, got ${name === undefined ? 'nothing' : name}`);
+    return 2;
+  }
+  if (!existsSync(new URL(`./${name}.js`, import.meta.url))) {
+    console.error(`foretoken: this build has no ${name} command; build it anew with \`npm run build\``);
+    return 1;
+  }
+  const module = (await import(`./${name}.js`)) as Record<string, Command>;
+  return await module[`${name}Command`]!(rest);
+}

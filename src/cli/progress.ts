@@ -1,0 +1,24 @@
+const width = 30;
+const redrawMs = 100;
+
+/** A progress bar on standard error, only where that is a terminal. */
+export class ProgressBar implements Disposable {
+  readonly #shown = process.stderr.isTTY;
+  #drawnAt = 0;
+
+  /** @param done from 0 to 1 */
+  update(done: number, label: string): void {
+    if (!this.#shown) return;
+    const now = performance.now();
+    if (now - this.#drawnAt < redrawMs) return;
+    this.#drawnAt = now;
+    const filled = Math.round(width * Math.min(1, done));
+    process.stderr.write(
+      `\r\x1b[2K${'█'.repeat(filled)}${'░'.repeat(width - filled)} ${String(Math.floor(done * 100)).padStart(3)} % ${label}`,
+    );
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#shown && this.#drawnAt > 0) process.stderr.write('\r\x1b[2K');
+  }
+}

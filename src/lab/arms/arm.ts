@@ -1,0 +1,24 @@
+import type { ArmName } from '../settings.js';
+import type { Stage } from '../stage.js';
+
+/** The moment between two steps: the one that ended has been accounted, the next has not begun. */
+export interface Boundary {
+  stage: Stage;
+  timeMs: number;
+  /** What was asked for in the step that ended, tokens per bucket. */
+  demand: Float64Array;
+  /** Index of the first request of the step that begins. */
+  nextRequest: number;
+}
+
+/** A contestant: decides at every boundary what each bucket gets. */
+export interface Arm {
+  readonly name: ArmName;
+  /** Which of several contestants of that name. */
+  readonly variant?: string;
+  /** Allocates on the stage. Synchronous arms return nothing, so that they cost no turn of the event loop. */
+  plan?(boundary: Boundary): void | Promise<void>;
+  /** Told ten times a second what was asked for since it was told last, tokens per bucket. */
+  tick?(demand: Float64Array, seconds: number): void;
+  close?(): Promise<void>;
+}

@@ -1,0 +1,31 @@
+import { type Allocator, allocatorNamed } from '../../allocate/allocator.js';
+import { trim } from '../../allocate/fill.js';
+import type { Scene } from '../scene.js';
+import type { Stage } from '../stage.js';
+
+/** Applies an allocator to expected demand: floors first, bursts in proportion to rates. */
+export class DemandFed {
+  readonly #allocator: Allocator;
+  readonly #scene: Scene;
+  readonly #floors: Float64Array;
+  readonly #bursts: Float64Array;
+
+  constructor(scene: Scene) {
+    this.#scene = scene;
+    this.#allocator = allocatorNamed(scene.settings.allocator);
+    this.#floors = new Float64Array(scene.buckets).fill(scene.floorRate);
+    this.#bursts = new Float64Array(scene.buckets);
+  }
+
+  allocate(stage: Stage, demandPerSec: ArrayLike<number>): void {
+    const { settings, floorBurst, buckets, reservoirBurst } = this.#scene;
+    const { ratePerSec } = settings;
+    // Deposits may have taken all of the reservoir's burst, and what rounding left to it with it.
+    const burst = (settings.burst - reservoirBurst) * (reservoirBurst > 0 ? 1 - 1e-6 : 1);
+    const rates = this.#allocator({ demandPerSec, floorPerSec: this.#floors, ratePerSec });
+    const shared = burst - floorBurst * buckets;
+    for (let i = 0; i < buckets; i++) this.#bursts[i] = floorBurst + (shared * rates[i]!) / ratePerSec;
+    stage.allocate(rates, trim(this.#bursts, burst));
+    stage.expect(demandPerSec, demandPerSec);
+  }
+}
