@@ -1,6 +1,5 @@
 import { Controller } from './control/controller.js';
 import type { StepReport } from './control/loop.js';
-import type { ControllerData } from './control/protocol.js';
 import type { RosterEntry } from './control/roster.js';
 import { ForetokenError } from './errors.js';
 import {
@@ -150,7 +149,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     const foretoken = new Foretoken(table, resolved);
     if (resolved.control) {
       const { cost: _cost, onEvent, ...plain } = resolved;
-      const data: ControllerData = { token: table.token, options: plain, entries: [] };
+      const data = { token: table.token, options: plain, entries: [] };
       try {
         foretoken.#controller = await Controller.start(data, (event) => onEvent?.(event));
       } catch (error) {

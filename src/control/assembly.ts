@@ -9,7 +9,7 @@ import type { Roster } from './roster.js';
 
 /** Steps of history that warm the forecasters after a restart. */
 const warmSteps = 600;
-/** How long a start waits for them before it begins cold. */
+/** How long that may take; what has been taken in by then must do. */
 const warmPatienceMs = 10_000;
 
 export interface Parts {
@@ -50,8 +50,11 @@ export async function openParts(
       history,
       engine,
       close: async () => {
-        await engine.close();
-        await history.close();
+        try {
+          await engine.close();
+        } finally {
+          await history.close();
+        }
       },
     };
   } catch (error) {
@@ -67,13 +70,7 @@ export async function openParts(
 export async function warmUp(parts: Parts, roster: Roster, stepMs: number): Promise<number> {
   const matrix = await parts.history.recentDemand(warmSteps, stepMs);
   if (matrix.steps === 0) return 0;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, warmPatienceMs);
-  });
-  await Promise.race([parts.engine.warm(matrix, (name) => roster.slots.get(name)), late]);
-  clearTimeout(timer);
-  return matrix.steps;
+  return parts.engine.warm(matrix, (name) => roster.slots.get(name), AbortSignal.timeout(warmPatienceMs));
 }
 
 function storeResolved(history: HistoryStore, roster: Roster, resolved: ResolvedForecasts, stepMs: number): void {

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { ForetokenError, fromErrorRecord } from '../errors.js';
+import { prepareExit } from '../history/exit-gate.js';
 import type { ForetokenEvent } from '../options.js';
 import { workerFile } from '../paths.js';
 import type { StepReport } from './loop.js';
@@ -8,6 +9,28 @@ import type { RosterEntry } from './roster.js';
 
 /** How long a stop waits for the step under way before it gives the thread up. */
 const stopPatienceMs = 10_000;
+/** Longest that the end of a process or thread waits for its controllers. */
+const exitPatienceMs = 5_000;
+
+/** Controllers of this thread that have not ended. */
+const running = new Set<Controller>();
+let hooked = false;
+
+/**
+ * Ending a thread while inference or a query runs in it or below it aborts the process, and Node ends the
+ * threads of a process without asking them. So its end waits until the controllers have closed in good order.
+ */
+function guardExit(): void {
+  if (hooked) return;
+  hooked = true;
+  prepareExit();
+  // Before the history's own guard, which has the history begin nothing more: closing still flushes.
+  process.prependListener('exit', () => {
+    const deadlineMs = performance.now() + exitPatienceMs;
+    for (const controller of running) controller.askToStop();
+    for (const controller of running) controller.waitUntilEnded(Math.max(0, deadlineMs - performance.now()));
+  });
+}
 
 /**
  * The controller's thread, seen from the thread that opened the table. When it dies nothing here has to act:
@@ -17,22 +40,32 @@ export class Controller {
   readonly #worker: Worker;
   readonly #onEvent: (event: ForetokenEvent) => void;
   readonly #exited: Promise<void>;
+  readonly #ended: Int32Array;
   #onStep: ((report: StepReport) => void) | undefined;
   #alive = true;
   #stopping = false;
   /** Where the history lies. */
   history = '';
 
-  private constructor(worker: Worker, onEvent: (event: ForetokenEvent) => void) {
+  private constructor(worker: Worker, ended: Int32Array, onEvent: (event: ForetokenEvent) => void) {
     this.#worker = worker;
+    this.#ended = ended;
     this.#onEvent = onEvent;
     this.#exited = new Promise((resolve) => worker.once('exit', () => resolve()));
   }
 
   /** Resolves when the loops run. Rejects with what kept them from starting. */
-  static async start(data: ControllerData, onEvent: (event: ForetokenEvent) => void): Promise<Controller> {
+  static async start(
+    given: Omit<ControllerData, 'ended'>,
+    onEvent: (event: ForetokenEvent) => void,
+  ): Promise<Controller> {
+    guardExit();
+    const ended = new SharedArrayBuffer(4);
+    const data: ControllerData = { ...given, ended };
     const worker = new Worker(workerFile('control/worker'), { workerData: data, name: 'foretoken-controller' });
-    const controller = new Controller(worker, onEvent);
+    const controller = new Controller(worker, new Int32Array(ended), onEvent);
+    running.add(controller);
+    void controller.#exited.then(() => running.delete(controller));
     await new Promise<void>((resolve, reject) => {
       worker.on('message', (message: FromController) => {
         if (message.type === 'ready') {
@@ -40,7 +73,8 @@ export class Controller {
           resolve();
         } else if (message.type === 'failed') {
           controller.#stopping = true;
-          reject(fromErrorRecord(message.error));
+          // Not before the thread is gone: whoever tries again must find nothing in the way.
+          void controller.#exited.then(() => reject(fromErrorRecord(message.error)));
         } else controller.#receive(message);
       });
       worker.on('error', (error) => {
@@ -50,7 +84,8 @@ export class Controller {
         controller.#died(error.message);
       });
       worker.on('exit', (code) => {
-        reject(new ForetokenError('WORKER_FAILED', `the controller's thread ended with code ${code}`));
+        if (!controller.#stopping)
+          reject(new ForetokenError('WORKER_FAILED', `the controller's thread ended with code ${code}`));
         controller.#died(`it ended with code ${code}`);
       });
     });
@@ -95,6 +130,17 @@ export class Controller {
         timeMs: Date.now(),
       });
     }
+  }
+
+  /** @internal Asks without waiting. */
+  askToStop(): void {
+    this.#stopping = true;
+    this.#worker.postMessage({ type: 'stop' } satisfies ToController);
+  }
+
+  /** @internal Blocks this thread until the controller's has closed everything. */
+  waitUntilEnded(mostMs: number): void {
+    Atomics.wait(this.#ended, 0, 0, mostMs);
   }
 
   #send(message: ToController): void {

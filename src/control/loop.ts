@@ -1,3 +1,4 @@
+import { AllocationRules } from '../allocate/rules.js';
 import { borrowShares } from '../allocate/shares.js';
 import { ForetokenError } from '../errors.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
@@ -6,7 +7,7 @@ import { adjusterDefaults, correct } from '../monitor/adjuster.js';
 import { Monitor, type TickView, Utilization } from '../monitor/monitor.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
 import type { BucketTable } from '../table/table.js';
-import { depositRoom, plan } from './plan.js';
+import { depositRoom, learnsRules, plan } from './plan.js';
 import type { Roster, RosterEntry } from './roster.js';
 
 export type LoopOptions = Pick<
@@ -68,6 +69,7 @@ export class ControlLoop {
   readonly #engine: Forecaster;
   readonly #onEvent: (event: ForetokenEvent) => void;
   readonly #roster: Roster;
+  readonly #rules = new AllocationRules();
   readonly #monitor: Monitor;
   readonly utilization = new Utilization();
   #frame: ForecastFrame | undefined;
@@ -146,6 +148,7 @@ export class ControlLoop {
       this.#onEvent({ kind: 'resumed', message: 'allocations begin anew from the fallback', timeMs: wallMs });
     }
     this.#observe(tickMs);
+    if (learnsRules(this.#options)) this.#rules.tick(this.#view.demand, tickMs / 1000);
     const reservoir = this.#conserve();
     this.#adjust(reservoir);
     if (this.#dirty) {
@@ -179,6 +182,7 @@ export class ControlLoop {
       const forecast = performance.now();
       for (let i = 0; i < slots; i++) this.#extra[i]! *= extraDecay;
       this.#setExpectations();
+      this.#rules.endStep();
       const planned = this.#allocate();
       const report = this.#report(record, wallMs, slots);
       report.costMs = {
@@ -293,6 +297,7 @@ export class ControlLoop {
       stepMs: this.#options.stepMs,
       borrow: this.#options.borrow,
       allocator: this.#options.allocator,
+      rules: this.#rules,
     });
     const plannedAt = performance.now();
     try {
@@ -412,6 +417,7 @@ export class ControlLoop {
 
   #forget(slot: number): void {
     this.#monitor.reset(slot);
+    this.#rules.reset(slot);
     this.#extra[slot] = 0;
     for (const sums of this.#sums.values()) sums[slot] = 0;
     if (this.#stepping) this.#changed.add(slot);

@@ -1,6 +1,7 @@
 import type { AllocatorName } from '../allocate/allocator.js';
 import { allocatorNamed } from '../allocate/allocator.js';
 import { commonQuantile } from '../allocate/quantile.js';
+import type { AllocationRules } from '../allocate/rules.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
 
 /** Everything a plan is made from. Arrays have one entry per slot; slot 0, the reservoir, is not planned for. */
@@ -27,6 +28,8 @@ export interface PlanInput {
   stepMs: number;
   borrow: boolean;
   allocator: AllocatorName;
+  /** What has been learnt about dividing; used by `proportional` where nothing can be lent. */
+  rules?: AllocationRules | undefined;
 }
 
 export interface Plan {
@@ -97,6 +100,24 @@ export function plan(input: PlanInput): Plan {
     const wanted = input.allocator === 'max-min' ? Math.max(gift, need - Math.max(0, held[i]!)) : gift;
     return (borrow ? Math.min(wanted, need) : wanted) / stepS;
   });
+  const leastOfAll = Math.min(input.leastBurst, burst / count);
+  if (input.rules && learnsRules(input)) {
+    input.rules.divide(
+      {
+        slots: rows,
+        quantiles,
+        common: gifts,
+        held,
+        floor: least,
+        budget: ratePerSec * stepS,
+        stepS,
+        leastBurst: leastOfAll,
+        burst,
+      },
+      demand,
+    );
+    for (let i = 0; i < count; i++) demand[i]! /= stepS;
+  }
   const weights = Float64Array.from(rows, (slot) => input.weight[slot]!);
   const limits = Float64Array.from(rows, (slot) => input.limitPerSec[slot]!);
   let rates = allocatorNamed(input.allocator)({
@@ -122,6 +143,13 @@ export function plan(input: PlanInput): Plan {
   });
   return { pairs, deposits: deposits(input, rows, rates, pairs), probability };
 }
+
+/**
+ * Where nothing can be lent, how to divide is the whole question, and it is learnt. With borrowing the
+ * reservoir makes good what a division got wrong.
+ */
+export const learnsRules = ({ borrow, allocator }: Pick<PlanInput, 'borrow' | 'allocator'>): boolean =>
+  !borrow && allocator === 'proportional';
 
 /** Tokens that deposits may still take, given what lies under them already. */
 export const depositRoom = (burst: number, deposited: number): number =>

@@ -9,6 +9,8 @@ export interface ControllerData {
   options: Omit<ResolvedOptions, 'cost' | 'onEvent'>;
   /** Targets there are already. */
   entries: RosterEntry[];
+  /** One Int32, 1 once the thread has closed everything it opened. */
+  ended: SharedArrayBuffer;
 }
 
 export type ToController =
@@ -22,5 +24,4 @@ export type FromController =
   | { type: 'ready'; history: string }
   | { type: 'failed'; error: ErrorRecord }
   | { type: 'event'; event: ForetokenEvent }
-  | { type: 'step'; report: StepReport }
-  | { type: 'stopped' };
+  | { type: 'step'; report: StepReport };

@@ -9,8 +9,16 @@ import type { ControllerData, FromController, ToController } from './protocol.js
 import { Roster } from './roster.js';
 
 const port = parentPort!;
-const { token, options, entries } = workerData as ControllerData;
+const { token, options, entries, ended } = workerData as ControllerData;
 const send = (message: FromController): void => port.postMessage(message);
+
+/** Whoever ends the process may be waiting for this, its event loop blocked. */
+const tellEnded = (): void => {
+  const word = new Int32Array(ended);
+  Atomics.store(word, 0, 1);
+  Atomics.notify(word, 0);
+};
+process.on('exit', tellEnded);
 
 async function run(): Promise<void> {
   const table = BucketTable.attach(token);
@@ -97,9 +105,17 @@ async function run(): Promise<void> {
         void (async () => {
           // Inference must not be cut off: a thread that ends during a run takes the process with it.
           await stepping;
-          await parts.close();
+          try {
+            await parts.close();
+          } catch (error) {
+            onEvent({
+              kind: 'controller',
+              message: `close: ${toErrorRecord(error, 'WORKER_FAILED').message}`,
+              timeMs: Date.now(),
+            });
+          }
           table.close();
-          send({ type: 'stopped' });
+          tellEnded();
           port.close();
         })();
     }
@@ -109,5 +125,6 @@ async function run(): Promise<void> {
 
 run().catch((error: unknown) => {
   send({ type: 'failed', error: toErrorRecord(error, 'WORKER_FAILED') });
+  tellEnded();
   port.close();
 });

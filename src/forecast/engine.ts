@@ -51,6 +51,8 @@ export interface EngineOptions {
 
 /** Names by index in frames: what dominated a row's forecast. */
 const engineNames = ['classical', 'lstm', 'lstm-refined'] as const;
+/** Longest that warming keeps the thread from its ticks, ms, beyond one step's work. */
+const warmSliceMs = 10;
 const q50 = quantileLevels.indexOf(0.5);
 const q90 = quantileLevels.indexOf(0.9);
 
@@ -149,18 +151,30 @@ export class ForecastEngine implements Forecaster {
   }
 
   /**
-   * Takes in recent history as if it were happening, after a restart.
+   * Takes in recent history as if it were happening, after a restart. Lets the thread do other things meanwhile;
+   * no `step` may come in between.
    * @param rowOf row of a target, or undefined to leave it out
+   * @param signal ends it early: what has been taken in stays
+   * @returns steps taken in
    */
-  async warm(matrix: DemandMatrix, rowOf: (target: string) => number | undefined): Promise<void> {
-    if (matrix.steps === 0 || matrix.stepMs !== this.#options.stepMs) return;
-    const columns = matrix.targets.map((target) => rowOf(target));
+  async warm(
+    matrix: DemandMatrix,
+    rowOf: (target: string) => number | undefined,
+    signal?: AbortSignal,
+  ): Promise<number> {
+    if (matrix.steps === 0 || matrix.stepMs !== this.#options.stepMs) return 0;
+    const columns = matrix.targets.map((target) => {
+      const row = rowOf(target);
+      return row !== undefined && row < this.#options.rows ? row : undefined;
+    });
     const rows = columns.reduce<number>((most, row) => Math.max(most, (row ?? -1) + 1), 0);
-    if (rows === 0) return;
+    if (rows === 0) return 0;
     this.#fit(rows);
-    await this.#lstm?.warm(matrix, rowOf);
+    await this.#warmModel(matrix, rowOf);
     const demand = new Float64Array(rows);
+    let yieldedMs = performance.now();
     for (let step = 0; step < matrix.steps; step++) {
+      if (this.#closed || signal?.aborted) return step;
       demand.fill(0);
       columns.forEach((row, column) => {
         if (row !== undefined) demand[row] = matrix.data[step * columns.length + column]!;
@@ -169,7 +183,11 @@ export class ForecastEngine implements Forecaster {
       this.#recent.push(clean, rows);
       this.#mixture.observe(clean, rows);
       this.#mixture.predict(rows, [], this.#frame);
+      if (performance.now() - yieldedMs < warmSliceMs) continue;
+      await new Promise((resolve) => setImmediate(resolve));
+      yieldedMs = performance.now();
     }
+    return matrix.steps;
   }
 
   /** Losses so far of each kind of forecaster, pooled over rows, relative to mean demand; one entry per horizon. */
@@ -187,6 +205,16 @@ export class ForecastEngine implements Forecaster {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** A model that cannot be warmed begins cold; the others need not. */
+  async #warmModel(matrix: DemandMatrix, rowOf: (target: string) => number | undefined): Promise<void> {
+    try {
+      await this.#lstm?.warm(matrix, rowOf);
+    } catch (error) {
+      if (!(error instanceof ForetokenError) || error.code !== 'WORKER_FAILED') throw error;
+      this.#tell('engine', `the model starts without history: ${error.message}`);
+    }
   }
 
   async #infer(demand: Float64Array, rows: number): Promise<readonly ForecastFrame[] | undefined> {
