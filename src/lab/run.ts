@@ -58,7 +58,8 @@ export async function runArm(scene: Scene, arm: Arm, hooks: RunHooks = {}): Prom
       stage.account();
       accountAtMs = Number.POSITIVE_INFINITY;
     }
-    if (nowMs === boundaryMs) {
+    const isBoundary = nowMs === boundaryMs;
+    if (isBoundary) {
       stage.account();
       // A tick that ends with the step belongs to the step that ends.
       if (nowMs === tickAtMs) watch();
@@ -71,7 +72,7 @@ export async function runArm(scene: Scene, arm: Arm, hooks: RunHooks = {}): Prom
       boundaryMs = step * settings.stepMs;
     }
     if (nowMs === tickAtMs) {
-      if (nowMs !== boundaryMs - settings.stepMs) {
+      if (!isBoundary) {
         stage.account();
         watch();
       }

@@ -17,6 +17,8 @@ export async function foretokenArm(scene: Scene): Promise<Arm> {
     deterministic: true,
   });
   const demandBySlot = new Float64Array(slots);
+  const tickDemand = new Float64Array(slots);
+  const rules = new AllocationRules();
   const level = new Float64Array(slots);
   const live = new Uint8Array(slots).fill(1, 1);
   const floorPerSec = new Float64Array(slots).fill(scene.floorRate, 1);
@@ -35,8 +37,8 @@ export async function foretokenArm(scene: Scene): Promise<Arm> {
       const frame = await engine.step(demandBySlot, slots);
       const deposited = stage.deposited();
       level.set(stage.levels(), 1);
-      rules.endStep();
       level[0] = stage.reservoirTokens();
+      rules.endStep();
       const planned = plan({
         slots,
         live,
@@ -52,6 +54,7 @@ export async function foretokenArm(scene: Scene): Promise<Arm> {
         stepMs: settings.stepMs,
         borrow: settings.borrow,
         allocator: settings.allocator,
+        rules,
       });
       const rates = new Float64Array(buckets);
       const bursts = new Float64Array(buckets);
