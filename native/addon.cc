@@ -5,6 +5,8 @@
 // comes back in it. Unpacking two arguments costs as much as the decision itself.
 #include <napi.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -65,6 +67,9 @@ bool slotOf(double handle, Slot& slot) noexcept {
   slot = {static_cast<uint32_t>(bits & 0xffffff), static_cast<uint32_t>(bits >> 24)};
   return true;
 }
+
+// Amounts, rates and durations; false for NaN. Anything else is refused before it reaches a cast or the table.
+bool isAmount(double v) noexcept { return v >= 0 && v <= 9e18; }
 
 double handleOf(Slot slot) noexcept { return slot.generation * kIndexSpan + slot.index; }
 
@@ -148,11 +153,16 @@ napi_value peekHot(napi_env env, napi_callback_info info) noexcept {
     return nullptr;
   }
   Slot slot{kReservoir, 0};
-  if (f[kHandle] != 0 && !slotOf(f[kHandle], slot)) {
+  if (f[kHandle] != 0 && (!slotOf(f[kHandle], slot) || slot.index == kReservoir)) {
     f[kDecision] = kBadHandle;
     return nullptr;
   }
-  const uint64_t cost = costOf(a, f[kCost]);
+  if (!(f[kCost] >= 0 && std::isfinite(f[kCost]))) {
+    f[kDecision] = kBadCost;
+    return nullptr;
+  }
+  // A cost beyond all units is one that no bucket will ever hold.
+  const uint64_t cost = f[kCost] < a.largestCost ? costOf(a, f[kCost]) : static_cast<uint64_t>(kLevelLimit) * 2;
   const uint64_t now = a.clock();
   Peek p{};
   const int32_t found = a.table.peek(slot, cost, now, p);
@@ -188,7 +198,7 @@ napi_value chargeHot(napi_env env, napi_callback_info info) noexcept {
   else if (!slotOf(f[kHandle], slot) || !a.table.isLive(slot)) f[kDecision] = kBadHandle;
   else {
     const double tokens = std::min(f[kCost], a.largestCost * 0.5);
-    const uint64_t units = costOf(a, tokens);
+    const uint64_t units = std::isfinite(f[kCost]) ? costOf(a, tokens) : 0;
     f[kDecision] = units == 0 ? kBadCost : kOwn;
     if (units) f[kLevel] = static_cast<double>(a.table.charge(slot, units, a.clock())) / a.unitsPerToken;
   }
@@ -201,6 +211,16 @@ Attachment& self(const Napi::CallbackInfo& info) { return *static_cast<Attachmen
 
 double number(const Napi::CallbackInfo& info, size_t i) {
   return i < info.Length() && info[i].IsNumber() ? info[i].As<Napi::Number>().DoubleValue() : NAN;
+}
+
+// Whole and within the bounds, or 0, which no caller allows.
+uint32_t countOf(const Napi::CallbackInfo& info, size_t i, uint32_t most) {
+  const double v = number(info, i);
+  return v >= 1 && v <= most && v == std::floor(v) ? static_cast<uint32_t>(v) : 0;
+}
+
+bool areAmounts(const Napi::CallbackInfo& info, std::initializer_list<size_t> positions) {
+  return std::all_of(positions.begin(), positions.end(), [&](size_t i) { return isAmount(number(info, i)); });
 }
 
 Napi::Value status(const Napi::CallbackInfo& info, int32_t code) { return Napi::Number::New(info.Env(), code); }
@@ -235,6 +255,7 @@ Napi::Value setLimit(const Napi::CallbackInfo& info) {
   Slot slot{};
   if (!a.open()) return status(info, kClosed);
   if (!slotOf(number(info, 0), slot)) return status(info, kStale);
+  if (!areAmounts(info, {1, 2})) return status(info, kInvalid);
   return status(info, a.table.setLimit(slot, a.region->rateUnits(number(info, 1)), a.region->units(number(info, 2)), a.clock));
 }
 
@@ -243,50 +264,52 @@ Napi::Value setFallback(const Napi::CallbackInfo& info) {
   Slot slot{};
   if (!a.open()) return status(info, kClosed);
   if (!slotOf(number(info, 0), slot)) return status(info, kStale);
+  if (!areAmounts(info, {1, 2})) return status(info, kInvalid);
   return status(info, a.table.setFallback(slot, a.region->rateUnits(number(info, 1)), a.region->units(number(info, 2)), a.clock));
 }
 
-std::vector<PlainTable::Share> sharesOf(const Attachment& a, const double* pairs, uint32_t count) {
-  std::vector<PlainTable::Share> shares(count);
-  for (uint32_t i = 0; i < count; ++i)
-    shares[i] = {encode(a.region->rateUnits(pairs[2 * i])), encode(a.region->units(pairs[2 * i + 1]))};
-  return shares;
+// Rate and burst of each slot; false if one of those that count, from `from` on, is no amount.
+bool sharesOf(const Attachment& a, const double* pairs, uint32_t from, std::vector<PlainTable::Share>& shares) {
+  for (uint32_t i = from; i < shares.size(); ++i) {
+    const double rate = pairs[2 * i], burst = pairs[2 * i + 1];
+    if (!isAmount(rate) || !isAmount(burst)) return false;
+    shares[i] = {encode(a.region->rateUnits(rate)), encode(a.region->units(burst))};
+  }
+  return true;
 }
 
 // (pairs Float64Array [slot][rate, burst], count, reservoirTakesRest)
 Napi::Value allocate(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
-  const double count = number(info, 1);
-  if (!(count >= 1 && count <= a.table.slots())) return status(info, kInvalid);
+  const uint32_t count = countOf(info, 1, a.table.slots());
   const double* pairs = doubles(info, 0, static_cast<size_t>(count) * 2);
-  if (!pairs) return status(info, kInvalid);
-  auto shares = sharesOf(a, pairs, static_cast<uint32_t>(count));
+  if (count == 0 || !pairs) return status(info, kInvalid);
   const bool rest = info.Length() > 2 && info[2].ToBoolean().Value();
-  return status(info, a.table.allocate(shares.data(), static_cast<uint32_t>(count), rest, a.clock));
+  std::vector<PlainTable::Share> shares(count);
+  if (!sharesOf(a, pairs, rest ? 1 : 0, shares)) return status(info, kInvalid);
+  return status(info, a.table.allocate(shares.data(), count, rest, a.clock));
 }
 
 Napi::Value setFallbacks(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
-  const double count = number(info, 1);
-  if (!(count >= 1 && count <= a.table.slots())) return status(info, kInvalid);
+  const uint32_t count = countOf(info, 1, a.table.slots());
   const double* pairs = doubles(info, 0, static_cast<size_t>(count) * 2);
-  if (!pairs) return status(info, kInvalid);
-  const auto shares = sharesOf(a, pairs, static_cast<uint32_t>(count));
-  return status(info, a.table.setFallbacks(shares.data(), static_cast<uint32_t>(count), a.clock));
+  if (count == 0 || !pairs) return status(info, kInvalid);
+  std::vector<PlainTable::Share> shares(count);
+  if (!sharesOf(a, pairs, 1, shares)) return status(info, kInvalid);
+  return status(info, a.table.setFallbacks(shares.data(), count, a.clock));
 }
 
-uint64_t afterMs(const Attachment& a, double ms) {
-  const double ns = std::min(std::max(ms, 0.0) * 1e6, 9e18);
-  return a.clock() + static_cast<uint64_t>(ns);
-}
+// Of a duration that is an amount.
+uint64_t afterMs(const Attachment& a, double ms) { return a.clock() + static_cast<uint64_t>(std::min(ms * 1e6, 9e18)); }
 
 // (handle, tokens, forMs): tokens moved
 Napi::Value deposit(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   Slot slot{};
-  if (!a.open() || !slotOf(number(info, 0), slot)) return Napi::Number::New(info.Env(), 0);
+  if (!a.open() || !slotOf(number(info, 0), slot) || !areAmounts(info, {1, 2})) return Napi::Number::New(info.Env(), 0);
   const uint64_t moved = a.table.deposit(slot, a.region->units(number(info, 1)), afterMs(a, number(info, 2)), a.clock);
   return Napi::Number::New(info.Env(), a.region->tokens(static_cast<double>(moved)));
 }
@@ -310,8 +333,8 @@ Napi::Value tick(const Napi::CallbackInfo& info) {
   if (!a.open()) return status(info, kClosed);
   if (!out) return status(info, kInvalid);
   // On a virtual clock one thread does everything, so nothing is in flight.
-  const uint32_t threads = a.region->header().clockKind == ClockKind::kVirtual ? 0 : a.region->threads().load(std::memory_order_relaxed);
-  const TickResult r = a.table.tick(threads, a.clock);
+  const uint32_t threads = a.region->header().clockKind == ClockKind::kVirtual ? 1 : a.region->threads().load(std::memory_order_relaxed);
+  const TickResult r = a.table.tick(threads - 1, a.clock);
   out[0] = a.region->tokens(static_cast<double>(r.returned));
   out[1] = a.region->tokens(static_cast<double>(r.reservoir));
   out[2] = a.region->tokens(static_cast<double>(r.levels));
@@ -322,11 +345,10 @@ Napi::Value tick(const Napi::CallbackInfo& info) {
 Napi::Value setBorrowShares(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
-  const double count = number(info, 1);
-  if (!(count >= 1 && count <= a.table.highWater())) return status(info, kInvalid);
-  const double* shares = doubles(info, 0, static_cast<size_t>(count));
-  if (!shares) return status(info, kInvalid);
-  for (uint32_t i = 1; i < static_cast<uint32_t>(count); ++i)
+  const uint32_t count = countOf(info, 1, a.table.highWater());
+  const double* shares = doubles(info, 0, count);
+  if (count == 0 || !shares || !std::all_of(shares + 1, shares + count, isAmount)) return status(info, kInvalid);
+  for (uint32_t i = 1; i < count; ++i)
     a.table.setBorrowShare(i, static_cast<int64_t>(a.region->units(shares[i])));
   return status(info, kOk);
 }
@@ -335,15 +357,15 @@ Napi::Value setMayBorrow(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   Slot slot{};
   if (!a.open()) return status(info, kClosed);
-  if (!slotOf(number(info, 0), slot) || !a.table.isLive(slot)) return status(info, kStale);
-  a.table.setMayBorrow(slot, number(info, 1) == 1);
-  return status(info, kOk);
+  if (!slotOf(number(info, 0), slot)) return status(info, kStale);
+  return status(info, a.table.setMayBorrow(slot, number(info, 1) == 1));
 }
 
 // (forMs): 0 extended, 1 resumed after a lapse, negative status
 Napi::Value extendValidity(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
+  if (!areAmounts(info, {0})) return status(info, kInvalid);
   bool resumed = false;
   const Status s = a.table.extendValidity(afterMs(a, number(info, 0)), resumed, a.clock);
   return status(info, s == kOk ? (resumed ? 1 : 0) : s);
@@ -352,6 +374,7 @@ Napi::Value extendValidity(const Napi::CallbackInfo& info) {
 Napi::Value setResource(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
+  if (!areAmounts(info, {0, 1})) return status(info, kInvalid);
   return status(info, a.table.setResource(a.region->rateUnits(number(info, 0)), a.region->units(number(info, 1)), a.clock));
 }
 
@@ -361,6 +384,7 @@ Napi::Value waitInLine(const Napi::CallbackInfo& info) {
   Slot slot{};
   if (!a.open()) return status(info, kClosed);
   if (!slotOf(number(info, 0), slot) || !a.table.isLive(slot)) return status(info, kStale);
+  if (!areAmounts(info, {1})) return status(info, kInvalid);
   const double ms = number(info, 1);
   a.table.waitInLine(slot.index, ms > 0 ? afterMs(a, ms) : 0);
   return status(info, kOk);
@@ -379,9 +403,11 @@ Napi::Value collect(const Napi::CallbackInfo& info) {
   }
   for (uint32_t i = 0; i < used; ++i) {
     double* row = out + static_cast<size_t>(i) * kCollectColumns;
-    const uint64_t meta = a.table.metaOf(i);
+    uint64_t meta = a.table.metaOf(i);
+    Counters now = a.table.counters(i);
+    // A slot that changed hands in between is read again: its counters belong to one of the two.
+    for (uint64_t seen; (seen = a.table.metaOf(i)) != meta; now = a.table.counters(i)) meta = seen;
     const auto generation = static_cast<uint32_t>(meta >> 32);
-    const Counters now = a.table.counters(i);
     Counters& last = a.previous[i];
     // A slot's counters start anew with a new target.
     if (a.previousGeneration[i] != generation) last = Counters{};
@@ -469,7 +495,12 @@ Napi::Value setVirtualMs(const Napi::CallbackInfo& info) {
   if (!a.open()) return status(info, kClosed);
   const double ms = number(info, 0);
   if (a.region->header().clockKind != ClockKind::kVirtual || !(ms >= 0 && ms < 9e12)) return status(info, kInvalid);
-  a.region->header().virtualNs.store(static_cast<uint64_t>(ms * 1e6), std::memory_order_release);
+  // Time that is set back stands still until it is reached again: what was admitted at a later time cannot be
+  // taken back, so a rate that was moved at an earlier one would be had twice.
+  auto& time = a.region->header().virtualNs;
+  const auto ns = static_cast<uint64_t>(ms * 1e6);
+  for (uint64_t seen = time.load(std::memory_order_relaxed); seen < ns && !time.compare_exchange_weak(seen, ns, std::memory_order_release, std::memory_order_relaxed);) {
+  }
   return status(info, kOk);
 }
 
@@ -489,6 +520,8 @@ Napi::Value close(const Napi::CallbackInfo& info) {
     a.region->threads().fetch_sub(1, std::memory_order_relaxed);
     a.region.reset();
     a.table = PlainTable();
+    a.previous = {};
+    a.previousGeneration = {};
   }
   return info.Env().Undefined();
 }

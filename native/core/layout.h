@@ -43,10 +43,13 @@ enum Status : int32_t {
   kLapsed = -16,
 };
 
-// Bits of Bucket::meta, whose upper half is the slot's generation.
+// Bits of Bucket::meta, whose upper half is the slot's generation. A freed slot has none of the flags, and in
+// bits 8 to 31 the number of the slot freed after it.
 inline constexpr uint64_t kLive = 1;
 inline constexpr uint64_t kHasLimit = 2;
 inline constexpr uint64_t kMayBorrow = 4;
+inline constexpr unsigned kNextShift = 8;
+inline constexpr uint32_t kIndexMask = (1u << 24) - 1;
 
 // Rates and bursts are stored in 32 bits: 26 bits of mantissa, 6 of exponent, rounded down. Decoded they
 // are integers, so sums over them are exact; rounding down can only leave tokens unallocated
@@ -154,6 +157,7 @@ struct Header {
   // rounding does not add up.
   Atomic<uint64_t> fallbackRates;
   Atomic<uint64_t> fallbackBursts;
+  Atomic<uint64_t> refunded;  // units ever refunded, dropped ones included
 };
 
 using PlainHeader = Header<std::atomic>;

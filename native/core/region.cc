@@ -29,9 +29,14 @@ uint64_t clampUnits(double units) noexcept {
 }  // namespace
 
 int tokenShiftFor(double rate, double burst) noexcept {
-  int exponent = 0;
-  std::frexp(std::max({rate, burst, 1e-9}), &exponent);
-  return std::clamp(33 - exponent, 0, 33);
+  const auto exponentOf = [](double v) {
+    int exponent = 0;
+    std::frexp(std::max(v, 1e-9), &exponent);
+    return exponent;
+  };
+  const int fast = std::clamp(33 - exponentOf(std::max(rate, burst)), 0, 33);
+  const int fine = std::clamp(std::min(24 - exponentOf(burst), 50 - exponentOf(rate)), 0, 33);
+  return std::max(fast, fine);
 }
 
 std::shared_ptr<Region> Region::create(const RegionOptions& options) {

@@ -61,7 +61,8 @@ class Region {
 };
 
 // The largest power of two that keeps rate and burst below 2^34 units, where refill needs no 128-bit
-// product: a hundred-millionth of a token at 60/s, a byte at 10^10/s, weeks of full load in one epoch.
+// product: a hundred-millionth of a token at 60/s, a byte at 10^10/s, weeks of full load in one epoch. A burst
+// of less than a 512th of the rate gets finer units: a level is rounded to one, so a burst must be many.
 int tokenShiftFor(double rate, double burst) noexcept;
 
 }  // namespace foretoken

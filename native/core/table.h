@@ -21,6 +21,7 @@ namespace foretoken {
 inline constexpr int kAcquireTries = 1 << 12;
 inline constexpr int kPublishTries = 1 << 16;
 inline constexpr int kLockTries = 1 << 22;
+inline constexpr uint64_t kLatestNs = UINT64_MAX >> 1;
 
 struct Slot {
   uint32_t index;
@@ -81,13 +82,20 @@ class Table {
     // relaxed: a line that formed a moment ago may be missed by a moment; it is order, not safety.
     if (!inLine && tally.waitUntilNs.load(std::memory_order_relaxed) > nowNs) [[unlikely]]
       return deny(tally, cost);
-    if ((meta & kHasLimit) && take(limits_[slot.index], nullptr, slot.generation, cost, nowNs, 0) != kOwn)
-      return inLine ? kDenied : deny(tally, cost);
+    if (meta & kHasLimit) {
+      const int32_t within = take(limits_[slot.index], nullptr, slot.generation, cost, nowNs, 0);
+      if (within != kOwn) {
+        if (!inLine) deny(tally, cost);
+        return within;
+      }
+    }
 
     int32_t decision = take(bucket, &tally, slot.generation, cost, nowNs, validUntil);
     if (decision == kDenied || decision == kTooLarge) {
       if (meta & kMayBorrow) {
         const int32_t own = decision;
+        // The bucket of a slot that was freed a moment ago is empty too; its handle may not borrow.
+        if ((bucket.meta.load(std::memory_order_acquire) >> 32) != slot.generation) [[unlikely]] return kBadHandle;
         decision = borrow(tally, cost, nowNs, validUntil);
         if (decision == kTooLarge && own == kDenied) decision = kDenied;
       }
@@ -95,12 +103,13 @@ class Table {
     if (decision > 0) [[likely]] {
       // relaxed: counters are read as totals; nothing else is inferred from their order.
       tally.admitted.fetch_add(1, std::memory_order_relaxed);
-      tally.admittedTokens.fetch_add(cost, std::memory_order_relaxed);
-      if (h_->largestCost.load(std::memory_order_relaxed) < cost) [[unlikely]] raiseLargestCost(cost);
+      // release [tick]: who sees these tokens counted sees them taken.
+      tally.admittedTokens.fetch_add(cost, std::memory_order_release);
       return decision;
     }
-    if (meta & kHasLimit) giveBack(limits_[slot.index], nullptr, cost, nowNs, 0);
+    // The slot's next owner has a limit of its own, from which nothing was taken.
     if (decision == kBadHandle) return decision;
+    if (meta & kHasLimit) giveBack(limits_[slot.index], nullptr, cost, nowNs, 0);
     if (!inLine) deny(tally, cost);
     return decision;
   }
@@ -114,8 +123,11 @@ class Table {
     uint64_t charged = tally.admittedTokens.load(std::memory_order_relaxed);
     for (int tries = 0; tries < kAcquireTries; ++tries) {
       if (charged < units) return kBadCost;
-      if (tally.admittedTokens.compare_exchange_weak(charged, charged - units, std::memory_order_relaxed,
+      raiseLargestCost(units);
+      if (tally.admittedTokens.compare_exchange_weak(charged, charged - units, std::memory_order_release,
                                                      std::memory_order_relaxed)) {
+        // release [tick]: who sees the refund counted sees it taken off.
+        h_->refunded.fetch_add(units, std::memory_order_release);
         const uint64_t dropped = giveBack(buckets_[slot.index], &tally, units, nowNs, validUntilAt(nowNs));
         if (buckets_[slot.index].meta.load(std::memory_order_acquire) & kHasLimit)
           giveBack(limits_[slot.index], nullptr, units, nowNs, 0);
@@ -127,24 +139,17 @@ class Table {
   }
 
   // Charges what a request turned out to cost beyond its estimate. It was served already, so the charge
-  // cannot be denied: it leaves a debt, at most one burst deep. Returns the units really charged.
+  // cannot be denied: it leaves a debt, at most one burst deep, in the bucket and under the limit alike, so
+  // that a refund of it brings back what it took from either. Returns the units really charged.
   uint64_t charge(Slot slot, uint64_t units, uint64_t nowNs) noexcept {
     if (!isLive(slot)) return 0;
-    B& bucket = buckets_[slot.index];
     T& tally = tallies_[slot.index];
-    const uint64_t validUntil = validUntilAt(nowNs);
-    for (int tries = 0; tries < kAcquireTries; ++tries) {
-      Word word{bucket.word.load(std::memory_order_acquire)};
-      const Evaluation e = evaluate(word.level(), readParams(bucket, word.epoch()), nowNs, validUntil,
-                                    tally.fallback.load(std::memory_order_relaxed));
-      const int64_t floor = -static_cast<int64_t>(e.cap);
-      const auto taken = std::min(static_cast<int64_t>(std::min<uint64_t>(units, kLevelLimit)), std::max<int64_t>(0, e.level - floor));
-      if (swapLevel(bucket, word, e.level - taken - e.accrued)) {
-        tally.admittedTokens.fetch_add(static_cast<uint64_t>(taken), std::memory_order_relaxed);
-        return static_cast<uint64_t>(taken);
-      }
-    }
-    return 0;
+    const bool limited = buckets_[slot.index].meta.load(std::memory_order_acquire) & kHasLimit;
+    if (limited) units = indebt(limits_[slot.index], nullptr, units, nowNs, 0);
+    const uint64_t taken = indebt(buckets_[slot.index], &tally, units, nowNs, validUntilAt(nowNs));
+    if (limited && taken < units) giveBack(limits_[slot.index], nullptr, units - taken, nowNs, 0);
+    tally.admittedTokens.fetch_add(taken, std::memory_order_release);
+    return taken;
   }
 
   int32_t complete(Slot slot, uint64_t readBytes, uint64_t writeBytes, uint64_t durationNs) noexcept {
@@ -263,16 +268,18 @@ class Table {
       // The queue of freed slots is first in, first out, so each rests for as long as possible.
       index = h_->freeHead.load(std::memory_order_relaxed);
       if (index == 0) return kFull;
-      const auto next = static_cast<uint32_t>(tallies_[index].borrowShare.load(std::memory_order_relaxed));
+      const auto next = static_cast<uint32_t>(buckets_[index].meta.load(std::memory_order_relaxed) >> kNextShift) & kIndexMask;
       h_->freeHead.store(next, std::memory_order_relaxed);
       if (next == 0) h_->freeTail.store(0, std::memory_order_relaxed);
     }
     resetTally(index);
     const uint32_t generation = nextGeneration(static_cast<uint32_t>(buckets_[index].meta.load(std::memory_order_relaxed) >> 32));
     // The slot is empty: rate, burst and level are zero since it was made or freed.
-    const Status published = publish(index, clock, [](const Evaluation&, const Reading&, Change& c) {
-      c = Change{0, 0, 0, 0, 0};
-      return true;
+    const Status published = settled(clock, [&](bool lapsed) {
+      return publish(index, lapsed, clock, [](const Evaluation&, const Reading&, Change& c) {
+        c = Change{0, 0, 0, 0, 0};
+        return true;
+      });
     });
     if (published != kOk) return published;
     // release [slot]
@@ -289,14 +296,18 @@ class Table {
     if (!lock) return kBusy;
     if (!isLive(slot)) return kStale;
     buckets_[slot.index].meta.store(static_cast<uint64_t>(slot.generation) << 32, std::memory_order_release);
-    int64_t freed = 0;
-    uint64_t rate = 0, burst = 0;
-    const Status emptied = publish(slot.index, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
-      freed = e.level;
-      rate = p.rate;
-      burst = p.burst + p.deposit;
-      c = Change{0, 0, 0, 0, 0};
-      return true;
+    // Debts go along with tokens: a target cannot leave them behind and come back without.
+    const Status emptied = settled(clock, [&](bool lapsed) {
+      int64_t freed = 0;
+      uint64_t rate = 0, burst = 0;
+      const Status s = publish(slot.index, lapsed, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
+        freed = e.level;
+        rate = p.rate;
+        burst = p.burst + p.deposit;
+        c = Change{0, 0, 0, 0, 0};
+        return true;
+      });
+      return s == kOk ? growReservoir(rate, burst, freed, lapsed, clock) : s;
     });
     if (emptied != kOk) return emptied;
     const uint64_t fallback = tallies_[slot.index].fallback.load(std::memory_order_relaxed);
@@ -308,13 +319,11 @@ class Table {
     tallies_[kReservoir].fallback.store(join(encode(less(h_->resourceRate.load(std::memory_order_relaxed), otherRates)),
                                              encode(less(h_->resourceBurst.load(std::memory_order_relaxed), otherBursts))),
                                         std::memory_order_relaxed);
-    growReservoir(rate, burst, std::max<int64_t>(freed, 0), clock);
-    h_->tickAdmitted.fetch_sub(tallies_[slot.index].admittedTokens.load(std::memory_order_relaxed), std::memory_order_relaxed);
     h_->liveTargets.fetch_sub(1, std::memory_order_relaxed);
-    tallies_[slot.index].borrowShare.store(0, std::memory_order_relaxed);
+    // The link lies in a word that no request writes: one in flight may still return a share to this slot.
     const uint32_t tail = h_->freeTail.load(std::memory_order_relaxed);
     if (tail == 0) h_->freeHead.store(slot.index, std::memory_order_relaxed);
-    else tallies_[tail].borrowShare.store(slot.index, std::memory_order_relaxed);
+    else buckets_[tail].meta.fetch_add(static_cast<uint64_t>(slot.index) << kNextShift, std::memory_order_relaxed);
     h_->freeTail.store(slot.index, std::memory_order_relaxed);
     return kOk;
   }
@@ -332,7 +341,7 @@ class Table {
       return kOk;
     }
     const bool fresh = !(meta & kHasLimit);
-    const Status published = publishBucket(limits_[slot.index], nullptr, clock, [&](const Evaluation& e, const Reading&, Change& c) {
+    const Status published = publishBucket(limits_[slot.index], nullptr, false, clock, [&](const Evaluation& e, const Reading&, Change& c) {
       const uint32_t burstCode = encode(burst);
       c = Change{encode(rate), burstCode, 0, 0, fresh ? static_cast<int64_t>(decode(burstCode)) : e.level};
       return true;
@@ -342,10 +351,14 @@ class Table {
     return kOk;
   }
 
-  void setMayBorrow(Slot slot, bool may) noexcept {
+  Status setMayBorrow(Slot slot, bool may) noexcept {
+    Lock lock(*this);
+    if (!lock) return kBusy;
+    if (!isLive(slot)) return kStale;
     B& bucket = buckets_[slot.index];
     const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
     bucket.meta.store(may ? meta | kMayBorrow : meta & ~kMayBorrow, std::memory_order_release);
+    return kOk;
   }
 
   // What one slot is to have; `reservoirTakesRest` makes slot 0 whatever the others leave.
@@ -385,7 +398,7 @@ class Table {
       const uint32_t lowBurst = encode(std::min(p.burst, decode(shares[i].burst)));
       if (decode(lowRate) == p.rate && decode(lowBurst) == p.burst) continue;
       int64_t cut = 0;
-      const Status s = publish(i, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
+      const Status s = publish(i, false, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
         c = keepDeposit(now, lowRate, lowBurst, e.level);
         const auto most = static_cast<int64_t>(decode(lowBurst) + now.deposit);
         cut = std::max<int64_t>(0, e.level - most);
@@ -397,7 +410,7 @@ class Table {
     for (uint32_t i = 0; i < count; ++i) {
       const Reading p = current(i);
       if (decode(shares[i].rate) == p.rate && decode(shares[i].burst) == p.burst) continue;
-      const Status s = publish(i, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
+      const Status s = publish(i, false, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
         c = keepDeposit(now, shares[i].rate, shares[i].burst, e.level);
         return true;
       });
@@ -413,11 +426,13 @@ class Table {
   uint64_t deposit(Slot slot, uint64_t units, uint64_t untilNs, Clock&& clock) noexcept {
     Lock lock(*this);
     if (!lock || !isLive(slot) || units == 0 || lapsedAt(clock())) return 0;
-    reclaimLocked(slot.index, false, clock);
+    // One that would have expired when it arrives is not made.
+    if (untilNs < clock() + (1ull << kExpiryShift)) return 0;
+    reclaimLocked(slot.index, false, false, clock);
     const Reading before = current(slot.index);
     uint64_t moved = 0;
     uint32_t code = 0;
-    publish(kReservoir, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
+    publish(kReservoir, false, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
       const uint64_t most = std::min({units, p.burst, static_cast<uint64_t>(std::max<int64_t>(e.level, 0))});
       code = encode(before.deposit + most);
       moved = decode(code) > before.deposit ? decode(code) - before.deposit : 0;
@@ -427,7 +442,7 @@ class Table {
     });
     if (moved == 0) return 0;
     const uint64_t until = std::max(untilNs, before.deposit ? before.depositUntilNs : 0);
-    const Status s = publish(slot.index, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
+    const Status s = publish(slot.index, false, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
       c = Change{encode(p.rate), encode(p.burst), code, until, e.level + static_cast<int64_t>(moved)};
       return true;
     });
@@ -440,59 +455,66 @@ class Table {
   int64_t reclaimExpired(Clock&& clock) noexcept {
     Lock lock(*this);
     if (!lock) return 0;
-    int64_t back = 0;
-    for (uint32_t i = 1; i < highWater(); ++i)
-      if (current(i).deposit) back += reclaimLocked(i, false, clock);
-    return back;
+    return reclaimAllExpired(lapsedAt(clock()), clock);
   }
 
   template <class Clock>
   int64_t withdraw(Slot slot, Clock&& clock) noexcept {
     Lock lock(*this);
     if (!lock || !isLive(slot)) return 0;
-    return reclaimLocked(slot.index, true, clock);
+    return reclaimLocked(slot.index, true, lapsedAt(clock()), clock);
   }
 
   // Work conservation: hands what idle buckets overflowed since the last tick to the reservoir.
   //
-  // The bound that keeps the resource law: with M all levels after the last tick, the resource as a single
-  // bucket would now hold at least min(burst, M + rate * dt) - admitted. What is handed over may not lift
-  // the sum of levels above that. Levels are read before counters, so a request in between counts against
-  // the bound; one that has taken its tokens but not yet counted them is covered by the largest cost seen,
-  // once for every thread.
+  // The bound that keeps the resource law [tick]: with M all levels at the last tick, the resource as a single
+  // bucket now holds at least min(burst, M + rate * dt) - admitted, refunds not deducted (they may have been
+  // cut off there). What is handed over may not lift the sum of levels above that. `admitted` is read after
+  // the levels for the bound of this tick and before them, the reservoir's last, for that of the next: so a
+  // request in between counts against both. One that has taken its tokens but not yet counted them, or a
+  // refund half counted, is covered by the largest amount seen, once for every other thread.
   template <class Clock>
-  TickResult tick(uint32_t threads, Clock&& clock) noexcept {
+  TickResult tick(uint32_t otherThreads, Clock&& clock) noexcept {
     Lock lock(*this);
     if (!lock) return {};
-    reclaimAllExpired(clock);
+    const bool lapsed = lapsedAt(clock());
+    uint64_t latest = 0;
+    if (lapsed) adoptFallbacks(latest, clock);
+    else reclaimAllExpired(false, clock);
     const uint64_t now = clock();
     const uint64_t validUntil = peekValidUntil();
     const uint32_t used = highWater();
     int64_t levels = 0, overflow = 0;
-    for (uint32_t i = 0; i < used; ++i) {
+    uint64_t before = h_->refunded.load(std::memory_order_acquire);
+    for (uint32_t n = 1; n <= used; ++n) {
+      const uint32_t i = n % used;
+      before += tallies_[i].admittedTokens.load(std::memory_order_acquire);
       B& bucket = buckets_[i];
       Word word{bucket.word.load(std::memory_order_acquire)};
       const Evaluation e = evaluate(word.level(), readParams(bucket, word.epoch()), now, validUntil,
                                     tallies_[i].fallback.load(std::memory_order_relaxed));
       levels += e.level;
+      if (e.overflow == 0) continue;
+      const int64_t stored = e.level - e.accrued;
       // A lost race means that the bucket is in use, so it has nothing to give.
-      if (e.overflow > 0 && swapLevel(bucket, word, e.level - e.accrued) && i != kReservoir) overflow += e.overflow;
+      const bool cut = stored < -kLevelLimit ? reanchorLocked(bucket, &tallies_[i], now) == kOk : swapLevel(bucket, word, stored);
+      if (cut && i != kReservoir) overflow += e.overflow;
     }
-    uint64_t admitted = 0;
+    uint64_t admitted = h_->refunded.load(std::memory_order_acquire);
     for (uint32_t i = 0; i < used; ++i) admitted += tallies_[i].admittedTokens.load(std::memory_order_relaxed);
 
     const uint64_t last = h_->tickNs.load(std::memory_order_relaxed);
     const int64_t inflow = accrued(h_->resourceRate.load(std::memory_order_relaxed), now > last ? now - last : 0);
     const auto burst = static_cast<int64_t>(h_->resourceBurst.load(std::memory_order_relaxed));
     const auto taken = static_cast<int64_t>(admitted - h_->tickAdmitted.load(std::memory_order_relaxed));
-    const int64_t inFlight = static_cast<int64_t>(threads) * static_cast<int64_t>(h_->largestCost.load(std::memory_order_relaxed));
+    const int64_t inFlight = static_cast<int64_t>(otherThreads) * static_cast<int64_t>(h_->largestCost.load(std::memory_order_relaxed));
     const int64_t bound = last == 0 ? levels : std::min(burst, h_->tickLevels.load(std::memory_order_relaxed) + inflow) - taken - inFlight;
     int64_t returned = std::max<int64_t>(0, std::min(overflow, bound - levels));
     if (returned > 0)
       returned -= static_cast<int64_t>(giveBack(buckets_[kReservoir], &tallies_[kReservoir], static_cast<uint64_t>(returned), now, validUntil));
-    h_->tickNs.store(now, std::memory_order_relaxed);
+    h_->tickNs.store(std::max(now, last), std::memory_order_relaxed);
     h_->tickLevels.store(levels + returned, std::memory_order_relaxed);
-    h_->tickAdmitted.store(admitted, std::memory_order_relaxed);
+    h_->tickAdmitted.store(before, std::memory_order_relaxed);
     Peek reservoir{};
     peek({kReservoir, 0}, 0, now, reservoir);
     return {returned, reservoir.level, levels + returned};
@@ -509,7 +531,8 @@ class Table {
     Lock lock(*this);
     if (!lock) return kBusy;
     if (!isLive(slot)) return kStale;
-    return setFallbackLocked(slot.index, join(encode(rate), encode(burst)), clock);
+    const uint64_t next = join(encode(rate), encode(burst));
+    return settled(clock, [&](bool lapsed) { return setFallbackLocked(slot.index, next, lapsed, clock); });
   }
 
   // Fallbacks of all slots below `count` at once; entry 0 is ignored. Decreases go first.
@@ -536,7 +559,7 @@ class Table {
         const uint64_t next = raise ? join(shares[i].rate, shares[i].burst)
                                     : join(encode(std::min(rate, wantRate)), encode(std::min(burst, wantBurst)));
         if (next == now) continue;
-        const Status s = setFallbackLocked(i, next, clock);
+        const Status s = settled(clock, [&](bool lapsed) { return setFallbackLocked(i, next, lapsed, clock); });
         if (s != kOk) return s;
       }
     }
@@ -550,6 +573,7 @@ class Table {
     Lock lock(*this);
     if (!lock) return kBusy;
     resumed = false;
+    untilNs = std::min(untilNs, kLatestNs);
     // acq_rel [validity]: pairs with the latch in validUntilAt.
     uint64_t old = h_->validUntil.load(std::memory_order_acquire);
     for (int tries = 0; tries < 4; ++tries) {
@@ -561,9 +585,12 @@ class Table {
       if (!(old & 1) && !h_->validUntil.compare_exchange_strong(old, old | 1, std::memory_order_acq_rel, std::memory_order_acquire))
         continue;
       resumed = true;
-      const Status s = adoptFallbacks(clock);
+      uint64_t latest = clock();
+      const uint64_t promised = untilNs > latest ? untilNs - latest : 0;
+      const Status s = adoptFallbacks(latest, clock);
       if (s != kOk) return s;
-      h_->validUntil.store(untilNs << 1, std::memory_order_release);
+      // No version may be younger than the promise, also when the clock stepped back before it was given.
+      h_->validUntil.store(std::min(latest + promised, kLatestNs) << 1, std::memory_order_release);
       return kOk;
     }
     return kBusy;
@@ -574,28 +601,30 @@ class Table {
   Status setResource(uint64_t rate, uint64_t burst, Clock&& clock) noexcept {
     Lock lock(*this);
     if (!lock) return kBusy;
-    uint64_t rates = 0, bursts = 0, fallbackRates = 0, fallbackBursts = 0;
-    for (uint32_t i = 1; i < highWater(); ++i) {
-      const Reading p = current(i);
-      rates += p.rate;
-      bursts += p.burst + p.deposit;
-      const uint64_t fallback = tallies_[i].fallback.load(std::memory_order_relaxed);
-      fallbackRates += decode(static_cast<uint32_t>(fallback));
-      fallbackBursts += decode(static_cast<uint32_t>(fallback >> 32));
-    }
-    if (rates > rate) return kOverRate;
-    if (bursts > burst) return kOverBurst;
-    if (fallbackRates > rate) return kOverFallbackRate;
-    if (fallbackBursts > burst) return kOverFallbackBurst;
-    const uint32_t newRate = encode(rate - rates), newBurst = encode(burst - bursts);
-    const Status s = publish(kReservoir, clock, [&](const Evaluation& e, const Reading&, Change& c) {
-      c = Change{newRate, newBurst, 0, 0, e.level};
-      return true;
+    const Status s = settled(clock, [&](bool lapsed) {
+      uint64_t rates = 0, bursts = 0;
+      for (uint32_t i = 1; i < highWater(); ++i) {
+        const Reading p = current(i);
+        rates += p.rate;
+        bursts += p.burst + p.deposit;
+      }
+      if (rates > rate) return kOverRate;
+      if (bursts > burst) return kOverBurst;
+      if (h_->fallbackRates.load(std::memory_order_relaxed) > rate) return kOverFallbackRate;
+      if (h_->fallbackBursts.load(std::memory_order_relaxed) > burst) return kOverFallbackBurst;
+      return publish(kReservoir, lapsed, clock, [&](const Evaluation& e, const Reading&, Change& c) {
+        c = Change{encode(rate - rates), encode(burst - bursts), 0, 0, e.level};
+        return true;
+      });
     });
     if (s != kOk) return s;
     h_->resourceRate.store(rate, std::memory_order_relaxed);
     h_->resourceBurst.store(burst, std::memory_order_relaxed);
-    tallies_[kReservoir].fallback.store(join(encode(rate - fallbackRates), encode(burst - fallbackBursts)), std::memory_order_relaxed);
+    tallies_[kReservoir].fallback.store(join(encode(rate - h_->fallbackRates.load(std::memory_order_relaxed)),
+                                             encode(burst - h_->fallbackBursts.load(std::memory_order_relaxed))),
+                                        std::memory_order_relaxed);
+    // [tick]: the bound reckons with one rate and one burst since the last tick.
+    h_->tickNs.store(0, std::memory_order_relaxed);
     return kOk;
   }
 
@@ -676,13 +705,24 @@ class Table {
     return read(since, rateAndBurst, p.deposit.load(std::memory_order_acquire));
   }
 
-  Reading current(uint32_t index) const noexcept {
-    const B& bucket = buckets_[index];
+  static Reading written(const B& bucket) noexcept {
     return readParams(bucket, Word{bucket.word.load(std::memory_order_acquire)}.epoch());
   }
 
+  // What holds once a lapse has stuck, for a version the promise had covered: the fallback, and no deposit.
+  static Reading without(const Reading& p, uint64_t validUntil, uint64_t fallback) noexcept {
+    return p.sinceNs > validUntil ? p : Reading{p.sinceNs, rateOf(fallback), burstOf(fallback), 0, 0};
+  }
+
+  // What a slot holds now. Whoever changes it has made a lapse stick before (lapsedAt).
+  Reading current(uint32_t index) const noexcept {
+    const Reading p = written(buckets_[index]);
+    const uint64_t valid = h_->validUntil.load(std::memory_order_acquire);
+    return valid & 1 ? without(p, valid >> 1, tallies_[index].fallback.load(std::memory_order_relaxed)) : p;
+  }
+
   uint64_t capOf(uint32_t index, uint64_t nowNs) const noexcept {
-    const Reading p = current(index);
+    const Reading p = written(buckets_[index]);
     const uint64_t validUntil = peekValidUntil();
     if (nowNs <= validUntil || p.sinceNs > validUntil) return p.capAt(nowNs);
     return decode(static_cast<uint32_t>(tallies_[index].fallback.load(std::memory_order_relaxed) >> 32));
@@ -719,16 +759,38 @@ class Table {
         continue;
       }
       const int64_t stored = e.level - static_cast<int64_t>(cost) - e.accrued;
-      if (stored < -2 * kLevelLimit) [[unlikely]] return kContended;
+      if (stored < -2 * kLevelLimit) [[unlikely]] {
+        // Idle for months: the level needs a reference it can be written against.
+        reanchor(bucket, tally, nowNs);
+        word = Word{bucket.word.load(std::memory_order_acquire)};
+        continue;
+      }
       // The slot may have been freed since its generation was checked: then its word has moved, or its
       // level is what the next owner must not lose. Checked on a word that was read before.
       if (tally && (bucket.meta.load(std::memory_order_acquire) >> 32) != generation) [[unlikely]] return kBadHandle;
+      // [tick]: before the tokens are taken, so that whoever misses them knows how many they may be.
+      if (tally) raiseLargestCost(cost);
       if (swapLevel(bucket, word, stored)) {
-        if (stored < -kLevelLimit) [[unlikely]] reanchor(bucket, tally, nowNs, validUntil);
+        if (stored < -kLevelLimit) [[unlikely]] reanchor(bucket, tally, nowNs);
         return kOwn;
       }
     }
     return kContended;
+  }
+
+  // Takes up to `units`, down to a debt of one burst. Returns what was taken.
+  uint64_t indebt(B& bucket, T* tally, uint64_t units, uint64_t nowNs, uint64_t validUntil) noexcept {
+    for (int tries = 0; tries < kAcquireTries; ++tries) {
+      Word word{bucket.word.load(std::memory_order_acquire)};
+      const Evaluation e = evaluate(word.level(), readParams(bucket, word.epoch()), nowNs, validUntil,
+                                    tally ? tally->fallback.load(std::memory_order_relaxed) : 0);
+      const int64_t floor = -static_cast<int64_t>(e.cap);
+      const auto taken = std::min(static_cast<int64_t>(std::min<uint64_t>(units, kLevelLimit)), std::max<int64_t>(0, e.level - floor));
+      const int64_t stored = e.level - taken - e.accrued;
+      if (stored < -2 * kLevelLimit) [[unlikely]] reanchor(bucket, tally, nowNs);
+      else if (swapLevel(bucket, word, stored)) return static_cast<uint64_t>(taken);
+    }
+    return 0;
   }
 
   int32_t borrow(T& tally, uint64_t cost, uint64_t nowNs, uint64_t validUntil) noexcept {
@@ -755,19 +817,26 @@ class Table {
   // Adds up to `units`; returns what found no room. A bucket under contention keeps trying within a bound,
   // and tokens that cannot be placed are lost, never doubled.
   uint64_t giveBack(B& bucket, T* tally, uint64_t units, uint64_t nowNs, uint64_t validUntil) noexcept {
-    Word word{bucket.word.load(std::memory_order_acquire)};
+    bool anew = tally != nullptr;
     for (int tries = 0; tries < kAcquireTries; ++tries) {
-      const Evaluation e = evaluate(word.level(), readParams(bucket, word.epoch()), nowNs, validUntil,
-                                    tally ? tally->fallback.load(std::memory_order_relaxed) : 0);
+      Word word{bucket.word.load(std::memory_order_acquire)};
+      const Reading p = readParams(bucket, word.epoch());
+      if (anew && nowNs > validUntil && p.sinceNs <= validUntil) [[unlikely]] {
+        // A lapsed version cuts its level off at the burst it had, which may leave no room for these.
+        reanchor(bucket, tally, nowNs);
+        anew = false;
+        continue;
+      }
+      const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, tally ? tally->fallback.load(std::memory_order_relaxed) : 0);
       const int64_t room = std::max<int64_t>(0, static_cast<int64_t>(e.cap) - e.level);
       const int64_t added = std::min<int64_t>(room, static_cast<int64_t>(std::min<uint64_t>(units, kLevelLimit)));
       if (added == 0) {
-        const Word again{bucket.word.load(std::memory_order_acquire)};
-        if (again.bits == word.bits) return units;
-        word = again;
+        if (bucket.word.load(std::memory_order_acquire) == word.bits) return units;
         continue;
       }
-      if (swapLevel(bucket, word, e.level + added - e.accrued)) return units - static_cast<uint64_t>(added);
+      const int64_t stored = e.level + added - e.accrued;
+      if (stored < -2 * kLevelLimit) [[unlikely]] reanchor(bucket, tally, nowNs);
+      else if (swapLevel(bucket, word, stored)) return units - static_cast<uint64_t>(added);
     }
     return units;
   }
@@ -786,30 +855,39 @@ class Table {
 
   // Starts a new epoch with the same parameters, because the level has wandered far from its reference.
   // Happens after days of full load in one epoch; whoever finds the lock taken leaves it to the next.
-  void reanchor(B& bucket, T* tally, uint64_t nowNs, uint64_t validUntil) noexcept {
+  void reanchor(B& bucket, T* tally, uint64_t nowNs) noexcept {
     uint64_t free = 0;
     if (!h_->writerLock.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed)) return;
-    // A lapsed version must stay what it is until a controller adopts it.
-    if (nowNs <= validUntil || readParams(bucket, Word{bucket.word.load(std::memory_order_acquire)}.epoch()).sinceNs > validUntil)
-      publishBucket(bucket, tally, [nowNs] { return nowNs; }, [](const Evaluation& e, const Reading& p, Change& c) {
-        c = keepDeposit(p, encode(p.rate), encode(p.burst), e.level);
-        return true;
-      });
+    reanchorLocked(bucket, tally, nowNs);
     h_->writerLock.store(0, std::memory_order_release);
+  }
+
+  Status reanchorLocked(B& bucket, T* tally, uint64_t nowNs) noexcept {
+    return publishBucket(bucket, tally, tally && lapsedAt(nowNs), [nowNs] { return nowNs; }, [](const Evaluation& e, const Reading& p, Change& c) {
+      c = keepDeposit(p, encode(p.rate), encode(p.burst), e.level);
+      return true;
+    });
   }
 
   // [epoch] One change of parameters: settle under the old version, write the other copy, swap. The clock
   // is read after the word, so no request that the word contains happened later than the change.
+  //
+  // [validity] A version made under a promise is dated within it and falls back with it; a change that is
+  // overtaken by the lapse is refused. One made after the lapse is dated after it, whatever the clock says,
+  // starts from what holds without a controller, and holds as it stands.
   template <class Clock, class Fn>
-  Status publishBucket(B& bucket, T* tally, Clock&& clock, Fn&& decide) noexcept {
+  Status publishBucket(B& bucket, T* tally, bool lapsed, Clock&& clock, Fn&& decide) noexcept {
     for (int tries = 0; tries < kPublishTries; ++tries) {
       Word word{bucket.word.load(std::memory_order_acquire)};
       const Reading p = readParams(bucket, word.epoch());
-      const uint64_t now = std::max(clock(), p.sinceNs);
+      uint64_t now = std::max(clock(), p.sinceNs);
       const uint64_t validUntil = tally ? peekValidUntil() : 0;
-      const Evaluation e = evaluate(word.level(), p, now, validUntil, tally ? tally->fallback.load(std::memory_order_relaxed) : 0);
+      if (lapsed) now = std::max(now, validUntil + 1);
+      else if (tally && now > validUntil) return kLapsed;
+      const uint64_t fallback = tally ? tally->fallback.load(std::memory_order_relaxed) : 0;
+      const Evaluation e = evaluate(word.level(), p, now, validUntil, fallback);
       Change c{};
-      if (!decide(e, p, c)) return kInvalid;
+      if (!decide(e, lapsed ? without(p, validUntil, fallback) : p, c)) return kInvalid;
       uint64_t expiry = 0;
       if (c.deposit && c.depositUntilNs > now) expiry = std::min<uint64_t>((c.depositUntilNs - now) >> kExpiryShift, UINT32_MAX);
       const auto epoch = static_cast<uint8_t>(word.epoch() + 1);
@@ -826,13 +904,21 @@ class Table {
   }
 
   template <class Clock, class Fn>
-  Status publish(uint32_t index, Clock&& clock, Fn&& decide) noexcept {
-    return publishBucket(buckets_[index], &tallies_[index], clock, decide);
+  Status publish(uint32_t index, bool lapsed, Clock&& clock, Fn&& decide) noexcept {
+    return publishBucket(buckets_[index], &tallies_[index], lapsed, clock, decide);
+  }
+
+  // A change of several buckets is made for one state of the promise. If the lapse comes in between, it is
+  // made again for what holds then; a lapse sticks, so once is enough.
+  template <class Clock, class Fn>
+  Status settled(Clock&& clock, Fn&& change) noexcept {
+    const Status s = change(lapsedAt(clock()));
+    return s == kLapsed ? change(lapsedAt(clock())) : s;
   }
 
   template <class Clock>
-  void growReservoir(uint64_t rate, uint64_t burst, int64_t level, Clock&& clock) noexcept {
-    publish(kReservoir, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
+  Status growReservoir(uint64_t rate, uint64_t burst, int64_t level, bool lapsed, Clock&& clock) noexcept {
+    return publish(kReservoir, lapsed, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
       c = Change{encode(p.rate + rate), encode(p.burst + burst), 0, 0, e.level + level};
       return true;
     });
@@ -841,30 +927,35 @@ class Table {
   // What lies above the burst is what is left of the deposit. If it expired a while ago, refill since then
   // counts as deposit too, up to its amount: the burst under it had not been given to anyone else.
   template <class Clock>
-  int64_t reclaimLocked(uint32_t index, bool early, Clock&& clock) noexcept {
+  int64_t reclaimLocked(uint32_t index, bool early, bool lapsed, Clock&& clock) noexcept {
     const Reading p = current(index);
     if (p.deposit == 0 || (!early && clock() < p.depositUntilNs)) return 0;
     int64_t unused = 0;
-    const Status s = publish(index, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
+    Status s = publish(index, lapsed, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
       unused = std::clamp<int64_t>(e.level + e.overflow - static_cast<int64_t>(now.burst), 0, static_cast<int64_t>(now.deposit));
       c = Change{encode(now.rate), encode(now.burst), 0, 0, e.level};
       return true;
     });
-    if (s != kOk) return 0;
-    growReservoir(0, p.deposit, unused, clock);
-    return unused;
+    if (s == kOk) s = growReservoir(0, p.deposit, unused, lapsed, clock);
+    return s == kOk ? unused : 0;
   }
 
   template <class Clock>
-  void reclaimAllExpired(Clock&& clock) noexcept {
+  int64_t reclaimAllExpired(bool lapsed, Clock&& clock) noexcept {
+    int64_t back = 0;
     for (uint32_t i = 1; i < highWater(); ++i)
-      if (current(i).deposit) reclaimLocked(i, false, clock);
+      if (current(i).deposit) back += reclaimLocked(i, false, lapsed, clock);
+    return back;
   }
 
-  bool lapsedAt(uint64_t nowNs) noexcept { return validUntilAt(nowNs) < nowNs; }
+  // Whether the promise has lapsed. If so it has stuck, and does whatever the clock says later.
+  bool lapsedAt(uint64_t nowNs) noexcept {
+    validUntilAt(nowNs);
+    return h_->validUntil.load(std::memory_order_acquire) & 1;
+  }
 
   template <class Clock>
-  Status setFallbackLocked(uint32_t index, uint64_t next, Clock&& clock) noexcept {
+  Status setFallbackLocked(uint32_t index, uint64_t next, bool lapsed, Clock&& clock) noexcept {
     const uint64_t old = tallies_[index].fallback.load(std::memory_order_relaxed);
     const uint64_t rest = tallies_[kReservoir].fallback.load(std::memory_order_relaxed);
     const uint64_t otherRates = h_->fallbackRates.load(std::memory_order_relaxed) - rateOf(old);
@@ -874,17 +965,22 @@ class Table {
     if (rateOf(next) > rate) return kOverFallbackRate;
     if (burstOf(next) > burst) return kOverFallbackBurst;
     const uint64_t left = join(encode(rate - rateOf(next)), encode(burst - burstOf(next)));
-    if (lapsedAt(clock())) {
+    const auto store = [&](uint64_t own, uint64_t reservoir) {
+      tallies_[kReservoir].fallback.store(reservoir, std::memory_order_relaxed);
+      tallies_[index].fallback.store(own, std::memory_order_relaxed);
+      h_->fallbackRates.store(otherRates + rateOf(own), std::memory_order_relaxed);
+      h_->fallbackBursts.store(otherBursts + burstOf(own), std::memory_order_relaxed);
+    };
+    if (lapsed) {
       const Status s = shift(index, next, left, clock);
       if (s != kOk) return s;
+    } else {
+      // Both are lowered before either is raised, and raised only if the promise has not lapsed meanwhile:
+      // then nobody has yet drawn on what is taken away.
+      store(lower(old, next), lower(rest, left));
+      if (lapsedAt(clock())) return kLapsed;
     }
-    // Both are lowered before either is raised. A request in between sees less, never more.
-    tallies_[kReservoir].fallback.store(lower(rest, left), std::memory_order_relaxed);
-    tallies_[index].fallback.store(lower(old, next), std::memory_order_relaxed);
-    tallies_[kReservoir].fallback.store(left, std::memory_order_relaxed);
-    tallies_[index].fallback.store(next, std::memory_order_relaxed);
-    h_->fallbackRates.store(otherRates + rateOf(next), std::memory_order_relaxed);
-    h_->fallbackBursts.store(otherBursts + burstOf(next), std::memory_order_relaxed);
+    store(next, left);
     return kOk;
   }
 
@@ -893,43 +989,44 @@ class Table {
   template <class Clock>
   Status shift(uint32_t index, uint64_t next, uint64_t left, Clock&& clock) noexcept {
     int64_t given = 0, cut = 0;
-    Status s = publish(kReservoir, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
+    Status s = publish(kReservoir, true, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
       const uint64_t low = lower(join(encode(p.rate), encode(p.burst)), left);
       given = std::clamp<int64_t>(e.level, 0, static_cast<int64_t>(p.burst - burstOf(low)));
       c = Change{static_cast<uint32_t>(low), static_cast<uint32_t>(low >> 32), 0, 0, e.level - given};
       return true;
     });
     if (s != kOk) return s;
-    s = publish(index, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
+    s = publish(index, true, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
       const uint64_t low = lower(join(encode(p.rate), encode(p.burst)), next);
       cut = std::max<int64_t>(0, e.level - static_cast<int64_t>(burstOf(low)));
       c = Change{static_cast<uint32_t>(low), static_cast<uint32_t>(low >> 32), 0, 0, e.level};
       return true;
     });
     if (s != kOk) return s;
-    s = publish(kReservoir, clock, [&](const Evaluation& e, const Reading&, Change& c) {
+    s = publish(kReservoir, true, clock, [&](const Evaluation& e, const Reading&, Change& c) {
       c = Change{static_cast<uint32_t>(left), static_cast<uint32_t>(left >> 32), 0, 0, e.level + cut};
       return true;
     });
     if (s != kOk) return s;
-    return publish(index, clock, [&](const Evaluation& e, const Reading&, Change& c) {
+    return publish(index, true, clock, [&](const Evaluation& e, const Reading&, Change& c) {
       c = Change{static_cast<uint32_t>(next), static_cast<uint32_t>(next >> 32), 0, 0, e.level + given};
       return true;
     });
   }
 
   // Every slot takes on its fallback parameters as its own, levels carried over, deposits ended. They hold
-  // already, because the promise has lapsed, so no order is needed.
+  // already, because the promise has lapsed, so no order is needed. Raises `latestNs` to the youngest version.
   template <class Clock>
-  Status adoptFallbacks(Clock&& clock) noexcept {
+  Status adoptFallbacks(uint64_t& latestNs, Clock&& clock) noexcept {
     for (uint32_t i = 0; i < highWater(); ++i) {
-      if (current(i).sinceNs > peekValidUntil()) continue;
-      const uint64_t fallback = tallies_[i].fallback.load(std::memory_order_relaxed);
-      const Status s = publish(i, clock, [&](const Evaluation& e, const Reading&, Change& c) {
-        c = Change{static_cast<uint32_t>(fallback), static_cast<uint32_t>(fallback >> 32), 0, 0, e.level};
-        return true;
-      });
-      if (s != kOk) return s;
+      if (written(buckets_[i]).sinceNs <= peekValidUntil()) {
+        const Status s = publish(i, true, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
+          c = Change{encode(p.rate), encode(p.burst), 0, 0, e.level};
+          return true;
+        });
+        if (s != kOk) return s;
+      }
+      latestNs = std::max(latestNs, written(buckets_[i]).sinceNs);
     }
     return kOk;
   }
@@ -938,6 +1035,8 @@ class Table {
     T& t = tallies_[index];
     C& c = completions_[index];
     constexpr auto relaxed = std::memory_order_relaxed;  // published by the slot's new generation
+    // [tick]: what the last owner was admitted leaves the sums on both sides.
+    h_->tickAdmitted.fetch_sub(t.admittedTokens.load(relaxed), relaxed);
     for (auto* a : {&t.admitted, &t.admittedTokens, &t.denied, &t.deniedTokens, &t.borrowedTokens, &t.fallback, &t.waitUntilNs,
                     &c.count, &c.readBytes, &c.writeBytes, &c.durationNs})
       a->store(0, relaxed);

@@ -1,0 +1,520 @@
+// A table beside exact references of everything it promises. Every operation is done on both, and afterwards
+// the laws are checked: no tolerance in the table's favour, two units per settlement in the other direction.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <map>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "harness.h"
+#include "memory.h"
+#include "reference.h"
+
+namespace foretoken {
+
+using reference::units;
+using reference::Wide;
+using Tab = Table<std::atomic>;
+
+class World {
+ public:
+  struct Limit {
+    reference::Bucket bucket;
+    bool set = false;
+  };
+  struct Target {
+    Slot slot{};
+    bool mayBorrow = false;
+    Limit limit;
+    uint64_t refundable = 0;       // admitted and not refunded
+    uint64_t chargedBeyond = 0;    // charged after the fact and not refunded
+    uint64_t admitted = 0, denied = 0, tokens = 0, deniedTokens = 0, borrowed = 0;
+    int64_t share = kLevelLimit;  // none set yet
+    uint64_t waitUntilNs = 0;
+    uint64_t fallbackRate = 0, fallbackBurst = 0;
+  };
+
+  World(uint32_t capacity, uint64_t rate, uint64_t burst)
+      : memory(capacity, rate, burst, 1), table(memory.table), admissions_(rate, burst, 1, capacity + 1), everything_(rate, burst, 1, capacity + 1), capacity_(capacity) {
+    own_.resize(capacity + 1);
+    slack_.assign(capacity + 1, 0);
+    epochs_.assign(capacity + 1, 0);
+    gainedNs_.assign(capacity + 1, 0);
+    own_[0].begin(1);
+    own_[0].change(decode(encode(rate)), decode(encode(burst)));
+    own_[0].give(burst);
+    events_.push_back({1, 0, rate, burst});
+  }
+
+  Memory<std::atomic> memory;
+  Tab& table;
+  std::map<uint32_t, Target> targets;  // by slot
+  std::vector<Slot> stale;
+  bool late = false;  // requests may carry readings of the clock that are older than the control plane's
+
+  uint64_t now() const { return now_; }
+  bool lapsed() const { return now_ > validUntilNs_; }
+  uint64_t validUntilNs() const { return validUntilNs_; }
+  uint64_t resourceRate() { return memory.header().resourceRate.load(); }
+  uint64_t resourceBurst() { return memory.header().resourceBurst.load(); }
+  uint64_t admittedTokens() const { return admittedTokens_; }
+  Wide spare() const { return everything_.level(); }
+  auto clock() {
+    return [this] { return now_; };
+  }
+
+  void advance(uint64_t ns) {
+    const uint64_t to = now_ + ns;
+    if (!lapsed() && to > validUntilNs_) {
+      for (auto& o : own_) o.advance(validUntilNs_);
+      lapseModel();
+    }
+    now_ = to;
+    for (auto& o : own_) o.advance(now_);
+    admissions_.advance(now_);
+    everything_.advance(now_);
+    for (auto& [i, t] : targets) t.limit.bucket.advance(now_);
+  }
+
+  // ---- requests ----
+
+  int32_t acquire(uint32_t index, uint64_t cost, uint64_t earlierNs = 0, bool inLine = false) {
+    Target& t = targets.at(index);
+    const uint64_t at = now_ - std::min(earlierNs, now_ - 1);
+    const LevelReading before = table.levelOf(index, at), pool = table.levelOf(0, at);
+    const int32_t expected = expect(t, cost, at, inLine, before, pool);
+    const int32_t decision = table.acquire(t.slot, cost, at, inLine);
+    if (!earlierNs && decision != expected)
+      harness::context() += " cost " + std::to_string(cost) + " own " + std::to_string(before.level) + "/" + std::to_string(before.burst + before.deposit) +
+                            " pool " + std::to_string(pool.level) + "/" + std::to_string(pool.burst) + " share " + std::to_string(t.share) +
+                            " core share " + std::to_string(memory.tally(index).borrowShare.load()) + " valid " + std::to_string(memory.header().validUntil.load() >> 1) + "/" + std::to_string(validUntilNs_) + " now " + std::to_string(now_) + (lapsed() ? " lapsed" : "") + (t.limit.set ? " limited" : "");
+    if (!earlierNs) CHECK_EQ(decision, expected);
+    if (decision > 0) {
+      ++t.admitted;
+      t.tokens += cost;
+      t.refundable += cost;
+      admittedTokens_ += cost;
+      admissions_.take(cost);
+      everything_.take(cost);
+      // Decided between the reading of the clock and now; not before the bucket was last given anything.
+      const uint32_t from = decision == kBorrowed ? 0 : index;
+      events_.push_back({std::max({at, sinceOf(from), gainedNs_[from]}), static_cast<int64_t>(cost), 0, 0});
+      if (!late) CHECK_GE(admissions_.level(), Wide{0});
+      if (decision == kBorrowed) {
+        CHECK(t.mayBorrow);
+        t.borrowed += cost;
+        if (shareHolds(at)) {
+          t.share -= static_cast<int64_t>(cost);
+          CHECK_GE(t.share, 0);
+        }
+        own_[0].take(cost);
+      } else {
+        own_[index].take(cost);
+      }
+      if (t.limit.set) {
+        t.limit.bucket.take(cost);
+        if (!late) CHECK_GE(t.limit.bucket.level(), Wide{0});
+      }
+    } else if (decision != kBadHandle && !inLine) {
+      ++t.denied;
+      t.deniedTokens += cost;
+    }
+    return decision;
+  }
+
+  void refund(uint32_t index, uint64_t amount) {
+    Target& t = targets.at(index);
+    const int32_t decision = table.refund(t.slot, amount, now_);
+    if (amount > t.refundable + t.chargedBeyond) {
+      CHECK_EQ(decision, static_cast<int32_t>(kBadCost));
+      return;
+    }
+    CHECK_EQ(decision, static_cast<int32_t>(kOwn));
+    if (lapsed()) ++slack_[index];
+    t.tokens -= amount;
+    own_[index].give(amount);
+    gainedNs_[index] = now_;
+    everything_.give(amount);
+    // A law counts charges at admission: what was charged beyond it is not given back to that reference.
+    const uint64_t ofAdmissions = std::min(amount, t.refundable);
+    t.refundable -= ofAdmissions;
+    t.chargedBeyond -= amount - ofAdmissions;
+    admissions_.give(ofAdmissions);
+    if (t.limit.set) t.limit.bucket.give(ofAdmissions);
+    if (ofAdmissions) events_.push_back({now_, -static_cast<int64_t>(ofAdmissions), 0, 0});
+  }
+
+  void charge(uint32_t index, uint64_t amount) {
+    Target& t = targets.at(index);
+    const uint64_t taken = table.charge(t.slot, amount, now_);
+    CHECK_LE(taken, amount);
+    own_[index].take(taken);
+    everything_.take(taken);
+    t.tokens += taken;
+    t.chargedBeyond += taken;
+    const LevelReading after = table.levelOf(index, now_);
+    // At most one burst of debt, if it was this charge that made it.
+    if (taken) CHECK_GE(after.level, -static_cast<int64_t>(after.burst + after.deposit));
+  }
+
+  // ---- the control plane: each returns the status, and knows itself what must have become of the levels ----
+
+  Status add(bool mayBorrow) {
+    Slot slot{};
+    const Status s = control([&] { return table.addTarget(mayBorrow ? kMayBorrow : 0, slot, clock()); });
+    if (targets.size() == capacity_) {
+      CHECK_EQ(static_cast<int>(s), static_cast<int>(kFull));
+      return s;
+    }
+    CHECK_EQ(static_cast<int>(s), static_cast<int>(kOk));
+    CHECK(!targets.contains(slot.index));
+    for (const Slot old : stale) CHECK(old.index != slot.index || old.generation != slot.generation);
+    Target t;
+    t.slot = slot;
+    t.mayBorrow = mayBorrow;
+    targets.emplace(slot.index, t);
+    own_[slot.index].begin(now_);
+    slack_[slot.index] = 0;
+    check();
+    return s;
+  }
+
+  void remove(uint32_t index) {
+    const Slot slot = targets.at(index).slot;
+    CHECK_EQ(static_cast<int>(control([&] { return table.removeTarget(slot, clock()); })), static_cast<int>(kOk));
+    stale.push_back(slot);
+    targets.erase(index);
+    own_[index].begin(now_);
+    check();
+  }
+
+  Status allocate(std::vector<Tab::Share> shares, bool rest) {
+    const std::vector<Tab::Share> wanted = shares;
+    const Status s = control([&] { return table.allocate(shares.data(), static_cast<uint32_t>(shares.size()), rest, clock()); });
+    if (lapsed()) CHECK_EQ(static_cast<int>(s), static_cast<int>(kLapsed));
+    if (s == kOk)
+      for (uint32_t i = 1; i < wanted.size(); ++i)
+        if (targets.contains(i)) own_[i].change(decode(wanted[i].rate), decode(wanted[i].burst));
+    check();
+    return s;
+  }
+
+  uint64_t deposit(uint32_t index, uint64_t amount, uint64_t forNs) {
+    const bool wasLapsed = lapsed();
+    const uint64_t until = now_ + forNs, old = own_[index].deposit() ? own_[index].depositUntilNs() : 0;
+    const uint64_t moved = control([&] { return table.deposit(targets.at(index).slot, amount, until, clock()); });
+    CHECK_LE(moved, amount);
+    if (wasLapsed) CHECK_EQ(moved, 0u);
+    if (moved) {
+      const uint64_t end = depositEndOf(index);
+      CHECK_LE(end, std::max(until, old));
+      CHECK_GE(end + (1ull << kExpiryShift), std::min(std::max(until, old), now_ + (uint64_t{UINT32_MAX} << kExpiryShift)));
+      own_[index].receive(moved, end);
+      if (end <= now_) own_[index].endDeposit();
+    }
+    check();
+    return moved;
+  }
+
+  int64_t withdraw(uint32_t index) {
+    const int64_t back = control([&] { return table.withdraw(targets.at(index).slot, clock()); });
+    CHECK_GE(back, 0);
+    if (!lapsed()) own_[index].endDeposit();
+    check();
+    return back;
+  }
+
+  int64_t reclaim() {
+    const int64_t back = control([&] { return table.reclaimExpired(clock()); });
+    CHECK_GE(back, 0);
+    check();
+    return back;
+  }
+
+  TickResult tick() {
+    TickResult r{};
+    returning_ = true;
+    control([&] {
+      r = table.tick(0, clock());
+      return 0;
+    });
+    returning_ = false;
+    gainedNs_[0] = now_;
+    CHECK_GE(r.returned, 0);
+    check();
+    return r;
+  }
+
+  Status setFallback(uint32_t index, uint64_t rate, uint64_t burst) {
+    Target& t = targets.at(index);
+    const Status s = control([&] { return table.setFallback(t.slot, rate, burst, clock()); });
+    if (s == kOk) noteFallback(index, rate, burst);
+    check();
+    return s;
+  }
+
+  Status setFallbacks(const std::vector<Tab::Share>& shares) {
+    const Status s = control([&] { return table.setFallbacks(shares.data(), static_cast<uint32_t>(shares.size()), clock()); });
+    if (s == kOk)
+      for (uint32_t i = 1; i < shares.size(); ++i)
+        if (targets.contains(i)) noteFallback(i, decode(shares[i].rate), decode(shares[i].burst));
+    check();
+    return s;
+  }
+
+  bool extend(uint64_t forNs) {
+    const bool wasLapsed = lapsed();
+    bool resumed = false;
+    const Status s = control([&] { return table.extendValidity(now_ + forNs, resumed, clock()); });
+    CHECK_EQ(static_cast<int>(s), static_cast<int>(kOk));
+    CHECK_EQ(resumed, wasLapsed);
+    if (wasLapsed) validUntilNs_ = now_ + forNs;
+    else validUntilNs_ = std::max(validUntilNs_, now_ + forNs);
+    check();
+    return resumed;
+  }
+
+  Status setResource(uint64_t rate, uint64_t burst) {
+    const Status s = control([&] { return table.setResource(rate, burst, clock()); });
+    if (s == kOk) {
+      admissions_.change(rate, burst);
+      everything_.change(rate, burst);
+      events_.push_back({now_, 0, rate, burst});
+    }
+    check();
+    return s;
+  }
+
+  void setLimit(uint32_t index, uint64_t rate, uint64_t burst) {
+    Target& t = targets.at(index);
+    CHECK_EQ(static_cast<int>(control([&] { return table.setLimit(t.slot, rate, burst, clock()); })), static_cast<int>(kOk));
+    if (burst == 0) t.limit.set = false;
+    else if (t.limit.set) t.limit.bucket.change(decode(encode(rate)), decode(encode(burst)));
+    else t.limit = {reference::Bucket(decode(encode(rate)), decode(encode(burst)), now_), true};
+    check();
+  }
+
+  void setShare(uint32_t index, uint64_t share) {
+    table.setBorrowShare(index, static_cast<int64_t>(share));
+    targets.at(index).share = static_cast<int64_t>(share);
+  }
+
+  // What a handle that was never given out, or is no longer, must not move.
+  void useStale(Slot slot, uint64_t cost) {
+    const auto before = image();
+    CHECK_EQ(table.acquire(slot, cost, now_), static_cast<int32_t>(kBadHandle));
+    CHECK_EQ(table.refund(slot, cost, now_), static_cast<int32_t>(kBadHandle));
+    CHECK_EQ(table.charge(slot, cost, now_), 0u);
+    CHECK_EQ(table.complete(slot, 1, 1, 1), static_cast<int32_t>(kBadHandle));
+    CHECK_EQ(table.deposit(slot, cost, now_ + kNsPerSec, clock()), 0u);
+    CHECK_EQ(table.withdraw(slot, clock()), 0);
+    CHECK_EQ(static_cast<int>(table.removeTarget(slot, clock())), static_cast<int>(kStale));
+    CHECK_EQ(static_cast<int>(table.setLimit(slot, 1, 1, clock())), static_cast<int>(kStale));
+    CHECK_EQ(static_cast<int>(table.setFallback(slot, 1, 1, clock())), static_cast<int>(kStale));
+    CHECK(image() == before);
+  }
+
+  // Everything there is to see of the table.
+  std::vector<int64_t> image() const {
+    std::vector<int64_t> all;
+    for (uint32_t i = 0; i < table.highWater(); ++i) {
+      const LevelReading r = table.levelOf(i, now_);
+      const Counters c = table.counters(i);
+      for (const uint64_t v : {static_cast<uint64_t>(r.level), r.rate, r.burst, r.deposit, c.admitted, c.admittedTokens, c.denied, c.deniedTokens, c.borrowedTokens})
+        all.push_back(static_cast<int64_t>(v));
+    }
+    return all;
+  }
+
+  Wide levels() const {
+    Wide sum = 0;
+    for (uint32_t i = 0; i < table.highWater(); ++i) sum += units(1) * table.levelOf(i, now_).level;
+    return sum;
+  }
+
+  // The laws that must hold between any two operations.
+  void check() {
+    uint64_t rates = 0, bursts = 0;
+    for (uint32_t i = 0; i < table.highWater(); ++i) {
+      const LevelReading r = table.levelOf(i, now_);
+      rates += r.rate;
+      bursts += r.burst + r.deposit;
+      CHECK_LE(r.level, static_cast<int64_t>(r.burst + r.deposit));
+    }
+    CHECK_LE(rates, resourceRate());
+    CHECK_LE(bursts, resourceBurst());
+    if (!late) CHECK_LE(levels(), everything_.level());
+    for (auto& [i, t] : targets) {
+      const LevelReading r = table.levelOf(i, now_);
+      CHECK_EQ(r.rate, own_[i].rate());
+      CHECK_EQ(r.burst, own_[i].burst());
+      CHECK_EQ(r.deposit, own_[i].deposit());
+      if (!late) {
+        CHECK_LE(units(1) * r.level, own_[i].level());
+        CHECK_LE(own_[i].level() - units(1) * r.level, slackOf(i));
+      }
+      const Counters c = table.counters(i);
+      CHECK_EQ(c.admitted, t.admitted);
+      CHECK_EQ(c.admittedTokens, t.tokens);
+      CHECK_EQ(c.denied, t.denied);
+      CHECK_EQ(c.deniedTokens, t.deniedTokens);
+      CHECK_EQ(c.borrowedTokens, t.borrowed);
+    }
+    if (!late) {
+      const LevelReading pool = table.levelOf(0, now_);
+      CHECK_LE(units(1) * pool.level, own_[0].level());
+      CHECK_LE(own_[0].level() - units(1) * pool.level, slackOf(0));
+    }
+  }
+
+  // Law 2 over every interval at once: all admissions in the order of the time they were decided for.
+  void checkWhole() {
+    struct Event e{};
+    std::stable_sort(events_.begin(), events_.end(), [](const Event& a, const Event& b) { return a.atNs < b.atNs; });
+    reference::Bucket resource;
+    for (const Event& event : events_) {
+      e = event;
+      resource.advance(e.atNs);
+      if (e.cost > 0) {
+        resource.take(static_cast<uint64_t>(e.cost));
+        CHECK_GE(resource.level(), Wide{0});
+      } else if (e.cost < 0) {
+        resource.give(static_cast<uint64_t>(-e.cost));
+      } else if (resource.burst() == 0) {
+        resource = reference::Bucket(e.rate, e.burst, e.atNs, capacity_ + 1);
+      } else {
+        resource.change(e.rate, e.burst);
+      }
+    }
+  }
+
+ private:
+  struct Event {
+    uint64_t atNs;
+    int64_t cost;
+    uint64_t rate, burst;
+  };
+
+  uint64_t sinceOf(uint32_t i) {
+    auto& b = memory.bucket(i);
+    return b.params[Word{b.word.load()}.epoch() & 1].sinceNs.load();
+  }
+  uint64_t depositEndOf(uint32_t i) {
+    auto& b = memory.bucket(i);
+    const auto& p = b.params[Word{b.word.load()}.epoch() & 1];
+    return read(p.sinceNs.load(), p.rateAndBurst.load(), p.deposit.load()).depositUntilNs;
+  }
+
+  Wide unseen() {
+    Wide sum = 0;
+    for (auto& [i, t] : targets) {
+      auto& b = memory.bucket(i);
+      const auto& p = b.params[Word{b.word.load()}.epoch() & 1];
+      const Reading r = read(p.sinceNs.load(), p.rateAndBurst.load(), p.deposit.load());
+      if (r.deposit && r.depositUntilNs <= now_ && !lapsed()) sum += units(r.deposit);
+    }
+    return sum;
+  }
+
+  bool shareHolds(uint64_t at) const { return at <= validUntilNs_; }
+
+  int32_t expect(const Target& t, uint64_t cost, uint64_t at, bool inLine, const LevelReading& own, const LevelReading& pool) {
+    if (!inLine && t.waitUntilNs > at) return kDenied;
+    if (t.limit.set) {
+      const auto& b = memory.limit(t.slot.index);
+      const Word w{b.word.load()};
+      const auto& v = b.params[w.epoch() & 1];
+      const Reading p = read(v.sinceNs.load(), v.rateAndBurst.load(), v.deposit.load());
+      if (cost > p.burst) return kTooLarge;
+      if (evaluate(w.level(), p, at, 0, 0).level < static_cast<int64_t>(cost)) return kDenied;
+    }
+    if (own.level >= static_cast<int64_t>(cost)) return kOwn;
+    const bool tooLarge = cost > own.burst + own.deposit;
+    if (!t.mayBorrow) return tooLarge ? kTooLarge : kDenied;
+    if ((!shareHolds(at) || t.share >= static_cast<int64_t>(cost)) && pool.level >= static_cast<int64_t>(cost)) return kBorrowed;
+    return tooLarge && cost > pool.burst + pool.deposit ? kTooLarge : kDenied;
+  }
+
+  Wide slackOf(uint32_t i) { return units(2 + reference::kGrain + slack_[i]); }
+
+  void lapseModel() {
+    for (auto& [i, t] : targets) own_[i].lapse(t.fallbackRate, t.fallbackBurst);
+    own_[0].lapse(decode(static_cast<uint32_t>(memory.tally(0).fallback.load())), decode(static_cast<uint32_t>(memory.tally(0).fallback.load() >> 32)));
+  }
+
+  void noteFallback(uint32_t index, uint64_t rate, uint64_t burst) {
+    Target& t = targets.at(index);
+    t.fallbackRate = decode(encode(rate));
+    t.fallbackBurst = decode(encode(burst));
+    if (!lapsed()) return;
+    // What its burst gains moves over from the reservoir, as far as there are tokens under it.
+    const Wide before = own_[index].level();
+    own_[index].change(t.fallbackRate, t.fallbackBurst);
+    const Wide core = units(1) * table.levelOf(index, now_).level;
+    if (core > before) {
+      const auto given = static_cast<uint64_t>((core - before) / reference::kNano);
+      own_[index].give(given + 1);
+    }
+  }
+
+  // No change of the control plane makes tokens; what a tick returns is bounded by the reference.
+  template <class Fn>
+  std::invoke_result_t<Fn> control(Fn&& change) {
+    // What refilled above the burst of a deposit that has expired, and is not to be seen until it is taken
+    // back, counts too: nobody else has been given that burst yet.
+    const Wide before = levels() + unseen();
+    const auto seen = image();
+    const auto result = change();
+    if (!returning_) CHECK_LE(levels(), before);
+    if constexpr (std::is_same_v<std::invoke_result_t<Fn>, Status>)
+      // Refused: nothing moved. A settlement may round a level down.
+      if (result != kOk && result != kLapsed) {
+        const auto after = image();
+        CHECK_EQ(after.size(), seen.size());
+        for (size_t i = 0; i < seen.size(); ++i)
+          if (i % 9 != 0) CHECK_EQ(after[i], seen[i]);
+          else CHECK(after[i] <= seen[i] && after[i] + 2 >= seen[i]);
+      }
+    for (uint32_t i = 0; i < table.highWater(); ++i) {
+      const auto epoch = Word{memory.bucket(i).word.load()}.epoch();
+      slack_[i] += static_cast<uint8_t>(epoch - epochs_[i]) * 2;
+      epochs_[i] = epoch;
+      // A change of parameters shortens what is left of a deposit by less than 2^20 ns.
+      if (i && own_[i].deposit() && table.levelOf(i, now_).deposit) {
+        const uint64_t end = depositEndOf(i);
+        CHECK_LE(end, std::max(own_[i].depositUntilNs(), end));
+        if (end < own_[i].depositUntilNs()) {
+          CHECK_GE(end + 2 * (1ull << kExpiryShift), own_[i].depositUntilNs());
+          own_[i].extendDeposit(end);
+        }
+      } else if (i && own_[i].deposit() && own_[i].depositUntilNs() <= now_ + 2 * (1ull << kExpiryShift)) {
+        own_[i].endDeposit();
+      }
+    }
+    // The reservoir gets what others had and loses what they get: its own reference starts from what it has.
+    const LevelReading pool = table.levelOf(0, now_);
+    own_[0].begin(now_);
+    own_[0].change(pool.rate, pool.burst);
+    own_[0].receive(0, 0);
+    if (pool.level >= 0) own_[0].give(static_cast<uint64_t>(pool.level) + 1);
+    else own_[0].take(static_cast<uint64_t>(-pool.level) - 1);
+    slack_[0] = 2;
+    return result;
+  }
+
+  reference::Bucket admissions_;  // charged at admission, net of refunds
+  reference::Bucket everything_;  // also what was charged afterwards
+  std::vector<reference::Target> own_;
+  std::vector<uint64_t> slack_;
+  std::vector<uint8_t> epochs_;
+  std::vector<uint64_t> gainedNs_;
+  std::vector<Event> events_;
+  uint32_t capacity_;
+  uint64_t now_ = 1, validUntilNs_ = 0, admittedTokens_ = 0;
+  bool returning_ = false;
+};
+
+}  // namespace foretoken
