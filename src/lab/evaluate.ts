@@ -1,0 +1,263 @@
+import { ForetokenError } from '../errors.js';
+import { type EngineEvent, type EngineName, ForecastEngine } from '../forecast/engine.js';
+import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
+import { LstmForecaster } from '../forecast/lstm.js';
+import type { Trace } from '../workload/trace.js';
+import { Baselines } from './baselines.js';
+import { type BestBaselines, type ForecastScore, HorizonScore } from './forecast-score.js';
+import { formatDuration } from './units.js';
+
+export const evaluatedEngines = ['auto', 'lstm', 'ewma', 'last'] as const satisfies readonly EngineName[];
+
+/** What an evaluation is asked for; left out: the default. */
+export interface EvaluateOptions {
+  cost?: 'requests' | 'bytes';
+  /** Default 1000. */
+  stepMs?: number;
+  /** Default 5 s, 30 s and 5 min. */
+  horizonsMs?: readonly number[];
+  /** Default `auto`. */
+  engine?: EngineName;
+  /** Default true. */
+  refine?: boolean;
+  /** Fraction of the duration that is learnt from and not scored; default 0.5. */
+  warmup?: number;
+  seed?: number;
+}
+
+export interface EvaluateResult {
+  trace: { file: string; requests: number; targets: number; durationS: number; meanRate: number };
+  settings: Required<EvaluateOptions>;
+  /** Mean demand of a target over the scored part, tokens/s: what scores are relative to. */
+  meanRatePerTarget: number;
+  /** By name of the engine, one entry per horizon. The first is the engine asked for. */
+  engines: Record<string, ForecastScore[]>;
+  /** One entry per horizon. */
+  baselines: BestBaselines[];
+  /** Forecasts scored per target and engine; one entry per horizon. */
+  scoredSteps: number[];
+  /** Processor time of all threads, spent in the engine asked for. */
+  cpuSecondsPer1000TargetSteps: number;
+}
+
+export interface EvaluateHooks {
+  /**
+   * Told every forecast of the scored part of the engine asked for.
+   * @param timeMs the end of the step it was made at
+   * @returns a promise to wait for before the next step, if any
+   */
+  onForecasts?: (timeMs: number, frame: ForecastFrame) => Promise<void> | undefined;
+  onEvent?: (event: EngineEvent) => void;
+  /** @param done from 0 to 1 */
+  progress?: (done: number) => void;
+}
+
+export const defaultHorizonsMs: readonly number[] = [5_000, 30_000, 300_000];
+
+/** Scores an engine's forecasts on a trace. With `auto`, the model alone and unrefined is scored beside it. */
+export async function evaluate(
+  trace: Trace,
+  options: EvaluateOptions = {},
+  hooks: EvaluateHooks = {},
+): Promise<EvaluateResult> {
+  const settings: Required<EvaluateOptions> = {
+    cost: options.cost ?? 'requests',
+    stepMs: options.stepMs ?? 1000,
+    horizonsMs: options.horizonsMs ?? defaultHorizonsMs,
+    engine: options.engine ?? 'auto',
+    refine: options.refine ?? true,
+    warmup: options.warmup ?? 0.5,
+    seed: options.seed ?? 1,
+  };
+  const { stepMs, horizonsMs, engine, refine, seed } = settings;
+  const rows = trace.names.length;
+  const forecasters = new Map<string, Forecaster>();
+  try {
+    const { onEvent } = hooks;
+    forecasters.set(
+      engine,
+      await ForecastEngine.open({
+        rows,
+        stepMs,
+        horizonsMs,
+        engine,
+        refine,
+        seed,
+        deterministic: true,
+        ...(onEvent ? { onEvent } : {}),
+      }),
+    );
+    if (engine === 'auto') {
+      const model = await openModel(rows, stepMs, horizonsMs);
+      if (model) forecasters.set('lstm', model);
+    }
+    return await walk(trace, settings, forecasters, hooks);
+  } finally {
+    for (const forecaster of forecasters.values()) await forecaster.close();
+  }
+}
+
+/** Without a model there is nothing to compare with; the engine has told so by an event. */
+async function openModel(
+  rows: number,
+  stepMs: number,
+  horizonsMs: readonly number[],
+): Promise<LstmForecaster | undefined> {
+  try {
+    return await LstmForecaster.open({ rows, stepMs, horizonsMs, deadlineMs: Number.POSITIVE_INFINITY });
+  } catch (error) {
+    if (error instanceof ForetokenError && error.code === 'MODEL_UNAVAILABLE') return undefined;
+    throw error;
+  }
+}
+
+/** Forecasts of one moment for one horizon, kept until the horizon has passed. */
+interface Open {
+  dueMs: number;
+  /** Tokens asked for until then, per target. */
+  totals: Float64Array;
+  /** Per forecaster, q50 and q90 of each target in turn, tokens/s. */
+  forecasts: Float64Array[];
+  baselines: Float64Array;
+}
+
+const q50 = quantileLevels.indexOf(0.5);
+const q90 = quantileLevels.indexOf(0.9);
+
+/**
+ * Walks a trace once. At the end of every step each forecaster is shown the demand of the step and asked; what
+ * it said is scored when the last request of the horizon has passed.
+ * @param forecasters by name; the first is the one that is timed and shown to `onForecasts`
+ * @throws ForetokenError INVALID_OPTION when not one step lies in the scored part
+ */
+export async function walk(
+  trace: Trace,
+  settings: Required<EvaluateOptions>,
+  forecasters: ReadonlyMap<string, Forecaster>,
+  hooks: EvaluateHooks = {},
+): Promise<EvaluateResult> {
+  const { stepMs, horizonsMs, warmup } = settings;
+  const { durationMs, requests, timesMs, target, cost } = trace;
+  const targets = trace.names.length;
+  const steps = Math.floor(durationMs / stepMs);
+  const scoredFromMs = warmup * durationMs;
+  if (steps === 0 || steps * stepMs < scoredFromMs)
+    throw new ForetokenError(
+      'INVALID_OPTION',
+      `--step: expected a period that fits into the scored part of ${formatDuration(durationMs)}, got ${formatDuration(stepMs)}`,
+    );
+  const part = scoredPart(trace, scoredFromMs, stepMs);
+  const asked = [...forecasters];
+  const baselines = new Baselines(targets, stepMs);
+  const horizons = horizonsMs.map((horizonMs) => ({
+    horizonMs,
+    steps: Math.max(1, Math.round(horizonMs / stepMs)),
+    score: new HorizonScore(asked.length, part.busy),
+    open: [] as Open[],
+  }));
+
+  const totals = new Float64Array(targets);
+  const demand = new Float64Array(targets);
+  let request = 0;
+  /** Takes in the requests before a time. */
+  const advance = (untilMs: number): void => {
+    for (; request < requests && timesMs[request]! < untilMs; request++) {
+      totals[target[request]!]! += cost[request]!;
+      demand[target[request]!]! += cost[request]!;
+    }
+  };
+  /** Scores what has become due, in order of time, because a horizon may end within a step. */
+  const resolve = (untilMs: number): void => {
+    for (;;) {
+      const next = horizons.reduce((a, b) => ((b.open[0]?.dueMs ?? Infinity) < (a.open[0]?.dueMs ?? Infinity) ? b : a));
+      const open = next.open[0];
+      if (!open || open.dueMs > untilMs) return;
+      next.open.shift();
+      advance(open.dueMs);
+      const seconds = next.horizonMs / 1000;
+      next.score.add(
+        totals.map((total, i) => (total - open.totals[i]!) / seconds),
+        open.forecasts,
+        open.baselines,
+      );
+    }
+  };
+
+  let cpuMicros = 0;
+  for (let step = 1; step <= steps; step++) {
+    const nowMs = step * stepMs;
+    resolve(nowMs);
+    advance(nowMs);
+    baselines.observe(demand);
+    const frames: ForecastFrame[] = [];
+    for (const [, forecaster] of asked) {
+      const before = process.cpuUsage();
+      frames.push(await forecaster.step(demand, targets));
+      const { user, system } = process.cpuUsage(before);
+      if (frames.length === 1) cpuMicros += user + system;
+    }
+    demand.fill(0);
+    hooks.progress?.(step / steps);
+    if (nowMs < scoredFromMs) continue;
+    await hooks.onForecasts?.(nowMs, frames[0]!);
+    horizons.forEach((horizon, h) => {
+      if (nowMs + horizon.horizonMs > durationMs) return;
+      const values = baselines.values(horizon.steps);
+      horizon.open.push({
+        dueMs: nowMs + horizon.horizonMs,
+        totals: totals.slice(),
+        forecasts: frames.map((frame) => scoredQuantiles(frame, h, targets)),
+        baselines: values,
+      });
+    });
+  }
+  resolve(durationMs);
+
+  const tokens = cost.reduce((a, b) => a + b, 0);
+  return {
+    trace: {
+      file: trace.file,
+      requests,
+      targets,
+      durationS: durationMs / 1000,
+      meanRate: tokens / (durationMs / 1000),
+    },
+    settings,
+    meanRatePerTarget: part.meanRatePerTarget,
+    engines: Object.fromEntries(
+      asked.map(([name], f) => [name, horizons.map(({ score }) => score.result(f, part.meanRatePerTarget))]),
+    ),
+    baselines: horizons.map(({ score }) => score.bestBaselines(part.meanRatePerTarget)),
+    scoredSteps: horizons.map(({ score }) => score.steps),
+    cpuSecondsPer1000TargetSteps: cpuMicros / 1e6 / ((targets * steps) / 1000),
+  };
+}
+
+/** Each target's q50 and q90 in turn. */
+function scoredQuantiles(frame: ForecastFrame, horizon: number, targets: number): Float64Array {
+  const pairs = new Float64Array(2 * targets);
+  for (let i = 0; i < targets; i++) {
+    const at = (i * frame.horizonsMs.length + horizon) * quantileCount;
+    pairs[2 * i] = frame.quantiles[at + q50]!;
+    pairs[2 * i + 1] = frame.quantiles[at + q90]!;
+  }
+  return pairs;
+}
+
+/** What the whole scored part holds. Only scoring may know it: it lies ahead of the forecasts. */
+function scoredPart(trace: Trace, fromMs: number, stepMs: number): { meanRatePerTarget: number; busy: Uint8Array } {
+  const targets = trace.names.length;
+  const counts = new Float64Array(targets);
+  let tokens = 0;
+  for (let i = 0; i < trace.requests; i++) {
+    if (trace.timesMs[i]! < fromMs) continue;
+    tokens += trace.cost[i]!;
+    // A bin without demand has a row too, but is no request.
+    if (trace.cost[i]! > 0) counts[trace.target[i]!]!++;
+  }
+  const lengthMs = trace.durationMs - fromMs;
+  return {
+    meanRatePerTarget: tokens / (lengthMs / 1000) / targets,
+    busy: Uint8Array.from(counts, (count) => (count >= lengthMs / stepMs / 10 ? 1 : 0)),
+  };
+}
