@@ -583,6 +583,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   cold("close", close);
   object.Set("token", region->token());
   object.Set("capacity", Napi::Number::New(env, region->header().capacity));
+  object.Set("clock", region->header().clockKind == ClockKind::kTsc ? "tsc" : region->header().clockKind == ClockKind::kVirtual ? "virtual" : "monotonic");
   object.Set("virtual", Napi::Boolean::New(env, region->header().clockKind == ClockKind::kVirtual));
   Frame* frame = a->frame.get();
   std::memset(frame, 0, sizeof(Frame));
@@ -605,8 +606,9 @@ Napi::Value createTable(const Napi::CallbackInfo& info) {
   };
   const double capacity = field("capacity"), rate = field("rate"), burst = field("burst"), area = field("areaBytes");
   if (!(capacity >= 1 && capacity <= kMaxCapacity) || !(rate >= 0) || !(burst >= 0) || !(area >= 0 && area < 1e12)) return env.Null();
-  const bool isVirtual = o.Get("virtual").ToBoolean().Value();
-  auto region = Region::create({static_cast<uint32_t>(capacity), rate, burst, isVirtual ? ClockKind::kVirtual : ClockKind::kMonotonic,
+  const bool isVirtual = o.Get("virtual").ToBoolean().Value(), isSystem = o.Get("system").ToBoolean().Value();
+  const ClockKind real = !isSystem && hasInvariantTsc() && tscMultiplier() > 0 ? ClockKind::kTsc : ClockKind::kMonotonic;
+  auto region = Region::create({static_cast<uint32_t>(capacity), rate, burst, isVirtual ? ClockKind::kVirtual : real,
                                 static_cast<uint64_t>(area)});
   return region ? attachmentObject(env, std::move(region)) : env.Null();
 }

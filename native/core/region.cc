@@ -1,6 +1,9 @@
 #include "region.h"
 
 #include <sys/mman.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include <cmath>
 #include <mutex>
@@ -26,7 +29,37 @@ uint64_t clampUnits(double units) noexcept {
   return units < static_cast<double>(kLevelLimit) ? static_cast<uint64_t>(units) : static_cast<uint64_t>(kLevelLimit);
 }
 
+// Long enough for a reading of either clock (30 ns) to be a few millionths of it.
+constexpr uint64_t kCalibrationNs = 8000000;
+// What the measurement may be off by, in millionths, with room.
+constexpr uint64_t kCalibrationPpm = 20;
+
+uint64_t calibrate() noexcept {
+  const uint64_t fromNs = monotonicNs();
+  const uint64_t fromTicks = readTsc();
+  uint64_t toNs = fromNs;
+  while (toNs - fromNs < kCalibrationNs) toNs = monotonicNs();
+  const uint64_t ticks = readTsc() - fromTicks;
+  if (ticks == 0) return 0;
+  const auto exact = (static_cast<unsigned __int128>(toNs - fromNs) << 32) / ticks;
+  return static_cast<uint64_t>(exact - exact * kCalibrationPpm / 1000000);
+}
+
 }  // namespace
+
+bool hasInvariantTsc() noexcept {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(0x80000007u, &a, &b, &c, &d) && (d & (1u << 8));
+#else
+  return false;
+#endif
+}
+
+uint64_t tscMultiplier() noexcept {
+  static const uint64_t measured = calibrate();
+  return measured;
+}
 
 int tokenShiftFor(double rate, double burst) noexcept {
   const auto exponentOf = [](double v) {
@@ -55,6 +88,10 @@ std::shared_ptr<Region> Region::create(const RegionOptions& options) {
   header->headerBytes = kHeaderBytes;
   header->capacity = options.capacity;
   header->clockKind = options.clock;
+  if (options.clock == ClockKind::kTsc) {
+    header->tscMultiplier = tscMultiplier();
+    header->tscOrigin = readTsc();
+  }
   header->tokenShift = tokenShiftFor(options.rate, options.burst);
   header->bucketBytes = sizeof(PlainBucket);
   header->regionBytes = o.total;

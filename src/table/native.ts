@@ -9,6 +9,8 @@ export interface NativeTable {
   readonly token: string;
   readonly capacity: number;
   readonly virtual: boolean;
+  /** What tells the time. */
+  readonly clock: 'tsc' | 'monotonic' | 'virtual';
   readonly frame: ArrayBuffer;
   readonly batchHandles: ArrayBuffer;
   readonly batchCosts: ArrayBuffer;
@@ -105,6 +107,8 @@ interface Addon {
     rate: number;
     burst: number;
     virtual: boolean;
+    /** CLOCK_MONOTONIC also where the processor's counter would do. */
+    system: boolean;
     areaBytes: number;
   }): NativeTable | null;
   attachTable(token: string): NativeTable | null;

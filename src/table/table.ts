@@ -14,8 +14,11 @@ export interface TableOptions {
   ratePerSec: number;
   /** What it can take at once, tokens. */
   burst: number;
-  /** `virtual`: time moves only by `advanceTo`. */
-  clock: 'monotonic' | 'virtual';
+  /**
+   * `monotonic`: the processor's time stamp counter where it is invariant, else the system's; `system`:
+   * always CLOCK_MONOTONIC; `virtual`: time moves only by `advanceTo`.
+   */
+  clock: 'monotonic' | 'system' | 'virtual';
 }
 
 /** A row of `collect`: what happened in one slot since this attachment collected last. */
@@ -47,6 +50,7 @@ export class BucketTable {
   readonly token: string;
   readonly capacity: number;
   readonly isVirtual: boolean;
+  readonly clock: NativeTable['clock'];
   readonly constants: NativeConstants;
   readonly #native: NativeTable;
   readonly #frame: Float64Array;
@@ -67,6 +71,7 @@ export class BucketTable {
     this.token = native.token;
     this.capacity = native.capacity;
     this.isVirtual = native.virtual;
+    this.clock = native.clock;
     this.#frame = new Float64Array(native.frame);
     this.#acquire = native.acquire;
     this.#batchHandles = new Float64Array(native.batchHandles);
@@ -93,6 +98,7 @@ export class BucketTable {
       rate: options.ratePerSec,
       burst: options.burst,
       virtual: options.clock === 'virtual',
+      system: options.clock === 'system',
       areaBytes: 0,
     });
     if (!native)

@@ -1,0 +1,20 @@
+// `npm run bench`: what a request costs beside its peers, and what a control step costs. All arms of a table
+// run interleaved in one process, so compare within one run. `--json` prints the figures as JSON.
+import { acquireBench } from './acquire.js';
+import { stepBench } from './step.js';
+
+const json = process.argv.includes('--json');
+const acquire = await acquireBench();
+const step = await stepBench();
+if (json) console.log(JSON.stringify({ acquire, step }));
+else {
+  console.log(`\nOne decision, ns (median of ${acquire.rounds} interleaved rounds, min..max)\n`);
+  for (const [name, { median, min, max }] of Object.entries(acquire.arms))
+    console.log(`  ${name.padEnd(24)} ${median.toFixed(1).padStart(7)}   ${min.toFixed(1)}..${max.toFixed(1)}`);
+  console.log(`\n  tryAcquire takes ${acquire.ratio.toFixed(2)} times limiter's TokenBucket.tryRemoveTokens\n`);
+  console.log(
+    `One step for ${step.targets.toLocaleString('en-US')} targets, ms of one core (median of ${step.steps} steps)\n`,
+  );
+  for (const [name, ms] of Object.entries(step.medianMs))
+    console.log(`  ${name.padEnd(24)} ${ms.toFixed(1).padStart(7)}`);
+}
