@@ -356,7 +356,11 @@ export class ControlLoop {
     for (let i = 1; i < demand.length; i++)
       if (this.#roster.live[i] && (demand[i]! > 0 || named.completions[i]! > 0 || named.admittedTokens[i] !== 0))
         rows.push(i);
-    const pick = (from: Float64Array) => Float64Array.from(rows, (slot) => from[slot]!);
+    const pick = (from: Float64Array): Float64Array => {
+      const picked = new Float64Array(rows.length);
+      for (let i = 0; i < picked.length; i++) picked[i] = from[rows[i]!]!;
+      return picked;
+    };
     return {
       timeMs: wallMs - Math.max(1, Math.round(steps)) * this.#options.stepMs,
       stepMs: this.#options.stepMs,
