@@ -51,7 +51,7 @@ const target = fc.record({
   limit: fc.oneof(fc.constant(Number.POSITIVE_INFINITY), fc.double({ min: 80, max: 1e6, noNaN: true })),
   level: fc.double({ min: -1e4, max: 1e4, noNaN: true }),
   live: fc.boolean(),
-  q: fc.oneof(fc.constant([0, 0, 0, 0, 0]), quantiles),
+  q: fc.oneof(fc.constant<number[]>([0, 0, 0, 0, 0]), quantiles),
 });
 
 describe('a plan', () => {

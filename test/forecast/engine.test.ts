@@ -1,0 +1,179 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
+import { type EngineEvent, type EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
+import { quantileCount } from '../../src/forecast/forecaster.js';
+import type { DemandMatrix } from '../../src/history/store.js';
+import { flawOf, kinds, poisson, type Series } from './series.js';
+
+const opened: ForecastEngine[] = [];
+afterEach(async () => {
+  for (const engine of opened.splice(0)) await engine.close();
+});
+
+async function openWith(options: Partial<EngineOptions> = {}) {
+  const events: EngineEvent[] = [];
+  const engine = await ForecastEngine.open({
+    rows: 8,
+    stepMs: 1000,
+    horizonsMs: [1000, 5000],
+    refine: false,
+    deterministic: true,
+    onEvent: (event) => events.push(event),
+    ...options,
+  });
+  opened.push(engine);
+  return { engine, events };
+}
+
+/** The frame after each step. */
+async function run(engine: ForecastEngine, series: Series): Promise<Float32Array[]> {
+  const frames: Float32Array[] = [];
+  for (const demand of series) {
+    const frame = await engine.step(Float64Array.from(demand), demand.length);
+    expect(flawOf(frame)).toBeUndefined();
+    frames.push(frame.quantiles.slice(0, demand.length * frame.horizonsMs.length * quantileCount));
+  }
+  return frames;
+}
+
+const series = poisson(80, 4, 12, kinds.periodic!);
+
+describe('a model that cannot be used', () => {
+  const folder = () => {
+    const path = mkdtempSync(join(tmpdir(), 'foretoken-engine-'));
+    onTestFinished(() => rmSync(path, { recursive: true, force: true }));
+    return path;
+  };
+  it.each([
+    ['missing', () => join(folder(), 'none.onnx')],
+    [
+      'corrupt',
+      () => {
+        const path = join(folder(), 'bad.onnx');
+        writeFileSync(path, 'no graph');
+        writeFileSync(path.replace('.onnx', '.weights.bin'), 'no weights');
+        return path;
+      },
+    ],
+  ])('(%s) is one event, and classical forecasters go on', async (_, place) => {
+    for (const name of ['auto', 'lstm'] as const) {
+      const { engine, events } = await openWith({ engine: name, modelPath: place() });
+      const frames = await run(engine, series);
+      expect(events).toMatchObject([{ kind: 'engine', message: expect.stringContaining('classical') }]);
+      expect(frames.at(-1)!.some((value) => value > 1)).toBe(true);
+      await engine.close();
+    }
+  });
+});
+
+describe('the engine', () => {
+  it.each(['auto', 'lstm', 'ewma', 'last'] as const)('repeats itself for the same demand (%s)', async (name) => {
+    const first = await run((await openWith({ engine: name })).engine, series);
+    const second = await run((await openWith({ engine: name })).engine, series);
+    expect(second).toEqual(first);
+    expect(first.at(-1)!.some((value) => value > 1)).toBe(true);
+  });
+
+  it('takes what is no demand for none, and does not remember it', async () => {
+    const { engine } = await openWith({ engine: 'auto' });
+    const odd = [Number.NaN, -5, Number.POSITIVE_INFINITY, 3];
+    await run(engine, [...series.slice(0, 5), odd, ...series.slice(5, 20)]);
+    const { engine: other } = await openWith({ engine: 'auto' });
+    const [frames, clean] = [
+      await run(engine, series.slice(20, 30)),
+      await run(other, [...series.slice(0, 5), [0, 0, 1e15, 3], ...series.slice(5, 30)]),
+    ];
+    expect(frames.at(-1)).toEqual(clean.at(-1));
+  });
+
+  it('refuses rows it has no room for, and everything once closed', async () => {
+    const { engine } = await openWith({ engine: 'ewma' });
+    for (const rows of [9, -1, 1.5, Number.NaN])
+      await expect(engine.step(new Float64Array(20), rows)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await expect(engine.step(new Float64Array(2), 3)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await engine.close();
+    await engine.close();
+    await expect(engine.step(new Float64Array(2), 2)).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+
+  it('closes while a step is under way', async () => {
+    const { engine } = await openWith({ engine: 'auto' });
+    const step = engine.step(Float64Array.of(1, 2, 3), 3).then(
+      () => 'done',
+      (error: { code: string }) => error.code,
+    );
+    await engine.close();
+    expect(['done', 'CLOSED', 'WORKER_FAILED']).toContain(await step);
+  });
+});
+
+describe('warming', () => {
+  const past = poisson(320, 3, 31, (step, row) => ((step + row) % 16 < 3 ? 80 : 4));
+  const matrix: DemandMatrix = {
+    timeMs: 0,
+    stepMs: 1000,
+    steps: 300,
+    targets: ['a', 'b', 'gone', 'c'],
+    data: Float32Array.from(past.slice(0, 300).flatMap(([a, b, c]) => [a!, b!, 1000, c!])),
+  };
+  const rowOf = (name: string) => ({ a: 0, b: 1, c: 2 })[name];
+
+  it('brings classical forecasts to exactly where they would be had the engine never stopped', async () => {
+    const { engine: never } = await openWith({ engine: 'ewma' });
+    const { engine: warmed } = await openWith({ engine: 'ewma' });
+    await run(never, past.slice(0, 300));
+    expect(await warmed.warm(matrix, rowOf)).toBe(300);
+    expect(await run(warmed, past.slice(300))).toEqual(await run(never, past.slice(300)));
+  });
+
+  it('brings the whole mixture close to it', async () => {
+    const { engine: never } = await openWith();
+    const { engine: warmed } = await openWith();
+    const { engine: cold } = await openWith();
+    await run(never, past.slice(0, 300));
+    await warmed.warm(matrix, rowOf);
+    const [stayed, came, began] = [
+      await run(never, past.slice(300)),
+      await run(warmed, past.slice(300)),
+      await run(cold, past.slice(300)),
+    ];
+    const distance = (frames: Float32Array[]) => {
+      let sum = 0;
+      frames.forEach((frame, step) => {
+        frame.forEach((value, i) => {
+          sum += Math.abs(value - stayed[step]![i]!);
+        });
+      });
+      return sum;
+    };
+    const size = stayed.reduce((sum, frame) => sum + frame.reduce((a, b) => a + b, 0), 0);
+    expect(distance(came) / size).toBeLessThan(0.25);
+    expect(distance(came)).toBeLessThan(0.6 * distance(began));
+  });
+
+  it('from steps of another length, or from targets that are gone, changes nothing', async () => {
+    const { engine } = await openWith({ engine: 'ewma' });
+    expect(await engine.warm({ ...matrix, stepMs: 500 }, rowOf)).toBe(0);
+    expect(await engine.warm(matrix, () => undefined)).toBe(0);
+    const { engine: fresh } = await openWith({ engine: 'ewma' });
+    expect(await run(engine, series)).toEqual(await run(fresh, series));
+  });
+
+  it('lets the thread do other things, and ends when it is told to', async () => {
+    const { engine } = await openWith({ engine: 'ewma', rows: 2000 });
+    const targets = Array.from({ length: 2000 }, (_, i) => `${i}`);
+    const large = { ...matrix, steps: 300, targets, data: new Float32Array(300 * 2000).fill(3) };
+    const stop = new AbortController();
+    let turns = 0;
+    const timer = setInterval(() => {
+      if (++turns === 3) stop.abort();
+    }, 1);
+    const steps = await engine.warm(large, Number, stop.signal);
+    clearInterval(timer);
+    expect(turns).toBeGreaterThanOrEqual(3);
+    expect(steps).toBeGreaterThan(0);
+    expect(steps).toBeLessThan(300);
+  });
+});

@@ -1,0 +1,77 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { mostInReplay, RecentDemand, RefinementSchedule } from '../../src/forecast/schedule.js';
+
+describe('the refinement schedule', () => {
+  it('never trains for more than a tenth of the time that has passed', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 100, max: 60_000 }),
+        fc.double({ min: 0.5, max: 500, noNaN: true }),
+        fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 5, maxLength: 60 }),
+        (stepMs, costMs, gaps) => {
+          const schedule = new RefinementSchedule(stepMs, costMs);
+          let steps = 0;
+          let spent = 0;
+          for (const gap of gaps) {
+            steps += gap;
+            const due = schedule.due(steps);
+            expect(Number.isInteger(due) && due >= 0).toBe(true);
+            expect(due).toBeLessThanOrEqual(500);
+            if (steps < 200) expect(due).toBe(0);
+            schedule.spent(due);
+            spent += due;
+            expect(spent * costMs).toBeLessThanOrEqual(0.1 * steps * stepMs + 1e-6);
+          }
+        },
+      ),
+    );
+  });
+
+  it('comes again when the history has doubled, and at last every 2,048 steps', () => {
+    const schedule = new RefinementSchedule(1000, 7);
+    const at: number[] = [];
+    for (let steps = 1; steps <= 10_000; steps++) {
+      const due = schedule.due(steps);
+      if (due > 0) at.push(steps);
+      schedule.spent(due);
+    }
+    expect(at).toEqual([200, 400, 800, 1600, 3200, 5248, 7296, 9344]);
+  });
+
+  it('stops for good once a run has had what it may', () => {
+    const schedule = new RefinementSchedule(60_000, 1, mostInReplay);
+    let spent = 0;
+    for (let steps = 1; steps <= 50_000; steps++) {
+      const due = schedule.due(steps);
+      schedule.spent(due);
+      spent += due;
+    }
+    expect(spent).toBe(mostInReplay);
+  });
+});
+
+describe('recent demand', () => {
+  it('is that of the busiest rows over the last 2,048 steps, oldest first', () => {
+    const recent = new RecentDemand();
+    for (let step = 0; step < 2050; step++) {
+      const demand = new Float64Array(300);
+      for (let row = 0; row < 300; row++) demand[row] = row;
+      demand[5] = step;
+      recent.push(demand, 300);
+    }
+    const { rows, steps, data } = recent.matrix();
+    expect([recent.steps, steps, rows]).toEqual([2050, 2048, 256]);
+    expect([data[0], data[rows]]).toEqual([2, 3]);
+    expect(data[1]).toBe(299);
+  });
+
+  it('copes with rows that come later, and forgets one that is reset', () => {
+    const recent = new RecentDemand();
+    recent.push(Float64Array.of(1), 1);
+    recent.push(Float64Array.of(2, 7), 2);
+    expect([...recent.matrix().data]).toEqual([0, 1, 7, 2]);
+    recent.reset(1);
+    expect(recent.matrix()).toMatchObject({ rows: 1, steps: 2 });
+  });
+});
