@@ -78,7 +78,7 @@ describe('a correction', () => {
     const monitor = new Monitor(4);
     const burst = over(monitor, view([{ demand: 5000, denied: 4000 }]));
     expect(correct(monitor, burst, levels(0), 1000, 1000, 1)).toEqual([{ slot: 1, tokens: 100 }]);
-    const quiet = over(monitor, view([{}]));
+    const quiet = over(monitor, view([{ demand: 1, denied: 1 }]));
     expect(correct(monitor, quiet, levels(0), 1000, 1000, 1)).toEqual([]);
   });
 
