@@ -25,6 +25,11 @@ const mostPending = 10;
 /** Step of the on-line calibration, in logarithms, and how far it may go. */
 const calibrationRate = 0.02;
 const calibrationMost = Math.log(2.5);
+/**
+ * In a large table a row's weights are set anew with every so many scored forecasts only, rows in turn: losses
+ * move by half a per cent a time, and the exponentials are half of the cost.
+ */
+const weighEvery = (rows: number): number => (rows > 1024 ? 4 : 1);
 
 interface Level {
   /** First member of this level within a horizon's block of members. */
@@ -94,11 +99,19 @@ export class Mixture {
   #lastActive = new Int32Array(0);
   #own = new Float32Array(0);
   #ownCount = new Float32Array(0);
-  #weight = new Float32Array(0);
+  /**
+   * Part of each base (its factors folded in) and of each external in a level's forecast, per row, horizon
+   * and level: `[...bases, ...externals, part of the classical members]`.
+   */
+  #part = new Float32Array(0);
   #calibration = new Float32Array(0);
+  /** exp of the calibration, kept beside it. */
+  #stretch = new Float32Array(0);
   #actual = new Float64Array(0);
+  readonly #pool: Float64Array;
   #base = new Float32Array(0);
   readonly #excess: Float64Array;
+  readonly #parts: number;
 
   constructor(options: { stepMs: number; horizonsMs: readonly number[]; externals: number; seasonal?: boolean }) {
     this.#stepS = options.stepMs / 1000;
@@ -120,6 +133,8 @@ export class Mixture {
       from += count;
     }
     this.#members = from;
+    this.#parts = bases + this.#externals + 1;
+    this.#pool = new Float64Array(this.#members);
     this.#excess = new Float64Array(Math.max(...this.#levels.map((level) => level.count)));
     this.#horizons = options.horizonsMs.map((horizonMs) => {
       const steps = Math.max(1, Math.round(horizonMs / options.stepMs));
@@ -138,10 +153,10 @@ export class Mixture {
     const blocks = this.#horizons.length * this.#members;
     this.#average.fill(0, row * ewmaSpans.length, (row + 1) * ewmaSpans.length);
     this.#own.fill(0, row * blocks, (row + 1) * blocks);
-    this.#weight.fill(0, row * blocks, (row + 1) * blocks);
     this.#ownCount.fill(0, row * this.#horizons.length, (row + 1) * this.#horizons.length);
     const calibrations = this.#horizons.length * quantileCount;
     this.#calibration.fill(0, row * calibrations, (row + 1) * calibrations);
+    this.#stretch.fill(1, row * calibrations, (row + 1) * calibrations);
     this.#scale[row] = 0;
     this.#since[row] = this.#steps;
     this.#lastActive[row] = -1;
@@ -246,41 +261,39 @@ export class Mixture {
     engine: Uint8Array,
     engineAt: number,
   ): void {
-    const block = (row * this.#horizons.length + h) * this.#members;
-    if (this.#ownCount[row * this.#horizons.length + h] === 0) this.#weigh(horizon, h, row);
+    const own = row * this.#horizons.length + h;
+    if (this.#ownCount[own] === 0) this.#weigh(horizon, h, row);
+    const part = this.#part;
+    const parts = this.#parts;
+    const base = row * bases;
     let previous = 0;
-    let externalWeight = 0;
-    let allWeight = 0;
+    let externalPart = 0;
     let heaviest = 0;
     let heaviestExternal = 0;
     for (let q = 0; q < quantileCount; q++) {
-      const { from, base, factor } = this.#levels[q]!;
+      const from = (own * quantileCount + q) * parts;
       let sum = 0;
-      let weights = 0;
-      for (let m = 0; m < base.length; m++) {
-        const weight = this.#weight[block + from + m]!;
-        sum += weight * factor[m]! * values[row * bases + base[m]!]!;
-        weights += weight;
-      }
+      for (let b = 0; b < bases; b++) sum += part[from + b]! * values[base + b]!;
+      let present = part[from + parts - 1]!;
       for (let e = 0; e < this.#externals; e++) {
         const external = externals[e];
         if (!external) continue;
-        const weight = this.#weight[block + from + base.length + e]!;
-        sum += weight * external[at + q]!;
-        weights += weight;
-        externalWeight += weight;
-        if (weight > heaviest) {
-          heaviest = weight;
+        const share = part[from + bases + e]!;
+        sum += share * external[at + q]!;
+        present += share;
+        externalPart += share;
+        if (share > heaviest) {
+          heaviest = share;
           heaviestExternal = e;
         }
       }
-      allWeight += weights;
-      const stretch = Math.exp(this.#calibration[(row * this.#horizons.length + h) * quantileCount + q]!);
-      const value = weights > 0 ? (sum / weights) * stretch : values[row * bases]!;
-      previous = Math.max(previous, value);
+      // Where the members with all the weight are absent, the last value stands in.
+      const value = present > 1e-6 ? sum / present : values[base]!;
+      const stretched = value * this.#stretch[own * quantileCount + q]!;
+      if (stretched > previous) previous = stretched;
       quantiles[at + q] = previous;
     }
-    engine[engineAt] = externalWeight > allWeight / 2 ? 1 + heaviestExternal : 0;
+    engine[engineAt] = externalPart > quantileCount / 2 ? 1 + heaviestExternal : 0;
   }
 
   #hold(
@@ -331,7 +344,9 @@ export class Mixture {
     const seconds = (this.#steps - open.step) * this.#stepS;
     const count = this.#horizons.length;
     const { pooled } = horizon;
-    let anyActive = false;
+    const own = this.#own;
+    const pool = this.#pool.fill(0);
+    let pooledRows = 0;
     if (this.#actual.length < open.rows) this.#actual = new Float64Array(open.rows * 2);
     for (let row = 0; row < open.rows; row++) {
       const actual = (this.#total[row]! - open.total[row]!) / seconds;
@@ -340,42 +355,54 @@ export class Mixture {
       if (this.#lastActive[row]! < 0 || this.#since[row]! > open.step) continue;
       const block = (row * count + h) * this.#members;
       const scale = this.#scale[row]!;
-      anyActive = true;
+      const perScale = scale > 0 ? 1 / scale : 0;
+      if (scale > 0) pooledRows++;
+      const rowBases = row * bases;
       for (let q = 0; q < quantileCount; q++) {
         const tau = quantileLevels[q]!;
-        const { from, count: members, base, factor } = this.#levels[q]!;
+        const { from, base, factor } = this.#levels[q]!;
+        const classicalMembers = base.length;
         let classical = 0;
-        for (let m = 0; m < members; m++) {
-          const external = m < base.length ? undefined : open.externals[m - base.length];
-          let loss: number;
-          if (m < base.length || external) {
-            const value = external
-              ? external[row * quantileCount + q]!
-              : factor[m]! * open.bases[row * bases + base[m]!]!;
-            const miss = actual - value;
+        for (let m = 0; m < classicalMembers; m++) {
+          const miss = actual - factor[m]! * open.bases[rowBases + base[m]!]!;
+          const loss = miss >= 0 ? tau * miss : (tau - 1) * miss;
+          classical += loss;
+          own[block + from + m]! += (1 - decay) * (loss - own[block + from + m]!);
+          pool[from + m]! += loss * perScale;
+        }
+        for (let e = 0; e < this.#externals; e++) {
+          const external = open.externals[e];
+          // Whoever had no forecast counts as a middling one: neither punished for it nor preferred.
+          let loss = classical / classicalMembers;
+          if (external) {
+            const miss = actual - external[row * quantileCount + q]!;
             loss = miss >= 0 ? tau * miss : (tau - 1) * miss;
-            if (m < base.length) classical += loss;
-          } else {
-            // Whoever had no forecast counts as a middling one: neither punished for it nor preferred.
-            loss = classical / base.length;
           }
-          const at = block + from + m;
-          this.#own[at]! += (1 - decay) * (loss - this.#own[at]!);
-          if (scale > 0) pooled[from + m]! += (poolRate / open.rows) * (loss / scale - pooled[from + m]!);
+          const at = from + classicalMembers + e;
+          own[block + at]! += (1 - decay) * (loss - own[block + at]!);
+          pool[at]! += loss * perScale;
         }
         const forecast = open.quantiles[row * quantileCount + q]!;
-        const c = (row * count + h) * quantileCount + q;
         // Where both are zero there is nothing to stretch.
         if (actual > 0 || forecast > 0) {
+          const c = (row * count + h) * quantileCount + q;
           const move = calibrationRate * (actual > forecast ? tau : tau - 1);
-          this.#calibration[c] = Math.max(-calibrationMost, Math.min(calibrationMost, this.#calibration[c]! + move));
+          const moved = Math.max(-calibrationMost, Math.min(calibrationMost, this.#calibration[c]! + move));
+          this.#calibration[c] = moved;
+          this.#stretch[c] = Math.exp(moved);
         }
       }
       this.#ownCount[row * count + h]!++;
     }
-    if (anyActive)
-      for (let row = 0; row < open.rows; row++)
-        if (this.#lastActive[row]! >= 0 && this.#since[row]! <= open.step) this.#weigh(horizon, h, row);
+    if (pooledRows > 0)
+      for (let m = 0; m < this.#members; m++) pooled[m]! += poolRate * (pool[m]! / pooledRows - pooled[m]!);
+    const turns = weighEvery(open.rows);
+    const turn = Math.floor(this.#steps / horizon.every) % turns;
+    for (let row = 0; row < open.rows; row++) {
+      if (this.#lastActive[row]! < 0 || this.#since[row]! > open.step) continue;
+      // The first few weigh at once: they change everything.
+      if (row % turns === turn || this.#ownCount[row * count + h]! < 2 * turns) this.#weigh(horizon, h, row);
+    }
     onResolved?.({
       horizon: h,
       steps: this.#steps - open.step,
@@ -391,27 +418,43 @@ export class Mixture {
     const block = (row * count + h) * this.#members;
     const seen = this.#ownCount[row * count + h]!;
     const trust = seen / (seen + ownTrust);
+    const own = this.#own;
+    const part = this.#part;
+    const parts = this.#parts;
+    const { pooled } = horizon;
     for (let q = 0; q < quantileCount; q++) {
-      const { from, count: members } = this.#levels[q]!;
+      const { from, count: members, base, factor } = this.#levels[q]!;
       let bestOwn = Number.POSITIVE_INFINITY;
       let bestPooled = Number.POSITIVE_INFINITY;
       for (let m = 0; m < members; m++) {
-        bestOwn = Math.min(bestOwn, this.#own[block + from + m]!);
-        bestPooled = Math.min(bestPooled, horizon.pooled[from + m]!);
+        bestOwn = Math.min(bestOwn, own[block + from + m]!);
+        bestPooled = Math.min(bestPooled, pooled[from + m]!);
       }
       let least = Number.POSITIVE_INFINITY;
       for (let m = 0; m < members; m++) {
         const excess =
-          (trust * relative(this.#own[block + from + m]!, bestOwn) +
-            (2 - trust) * relative(horizon.pooled[from + m]!, bestPooled)) /
+          (trust * relative(own[block + from + m]!, bestOwn) + (2 - trust) * relative(pooled[from + m]!, bestPooled)) /
           2;
         this.#excess[m] = excess;
-        least = Math.min(least, excess);
+        if (excess < least) least = excess;
       }
+      const at = ((row * count + h) * quantileCount + q) * parts;
+      part.fill(0, at, at + parts);
+      let all = 0;
+      let classical = 0;
       for (let m = 0; m < members; m++) {
         const beyond = learningRate * (this.#excess[m]! - least);
-        this.#weight[block + from + m] = beyond < 20 ? Math.exp(-beyond) : 0;
+        // e^-12: beyond that a member says nothing.
+        if (beyond > 12) continue;
+        const weight = Math.exp(-beyond);
+        all += weight;
+        if (m < base.length) {
+          classical += weight;
+          part[at + base[m]!]! += weight * factor[m]!;
+        } else part[at + bases + m - base.length]! += weight;
       }
+      part[at + parts - 1] = classical;
+      for (let i = 0; i < parts; i++) part[at + i]! /= all;
     }
   }
 
@@ -424,9 +467,12 @@ export class Mixture {
     this.#total = grown(this.#total, size);
     this.#scale = grown(this.#scale, size);
     this.#own = grown(this.#own, size * blocks);
-    this.#weight = grown(this.#weight, size * blocks);
+    this.#part = grown(this.#part, size * this.#horizons.length * quantileCount * this.#parts);
     this.#ownCount = grown(this.#ownCount, size * this.#horizons.length);
     this.#calibration = grown(this.#calibration, size * this.#horizons.length * quantileCount);
+    const stretched = this.#stretch.length;
+    this.#stretch = grown(this.#stretch, size * this.#horizons.length * quantileCount);
+    this.#stretch.fill(1, stretched);
     const since = new Uint32Array(size).fill(this.#steps);
     since.set(this.#since);
     this.#since = since;
