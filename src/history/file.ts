@@ -1,8 +1,9 @@
 import { existsSync, linkSync, mkdirSync, readdirSync, readlinkSync, realpathSync, renameSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { threadId } from 'node:worker_threads';
-import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
+import type { DuckDBConnection } from '@duckdb/node-api';
 import { ForetokenError } from '../errors.js';
+import { duckdb } from './bindings.js';
 import type { WorkerSettings } from './protocol.js';
 import { application, formatVersion, schema } from './schema.js';
 
@@ -54,7 +55,7 @@ function makeFolder(folder: string): void {
 }
 
 async function open(path: string, settings: WorkerSettings): Promise<HistoryFile> {
-  const instance = await DuckDBInstance.create(path, {
+  const instance = await duckdb.DuckDBInstance.create(path, {
     threads: '1',
     memory_limit: `${settings.memoryLimitMb}MB`,
     // A checkpoint moves the log into the file and costs about 0.3 s per 32 MB; after a kill as much

