@@ -51,10 +51,14 @@ export async function stepBench() {
       tickMs += performance.now() - started;
     }
     const started = performance.now();
+    const before = process.cpuUsage();
     const report = await loop.step((step + 1) * stepMs);
+    const cpu = process.cpuUsage(before);
     const whole = performance.now() - started;
     for (const [name, ms] of Object.entries(report.costMs)) add(name, ms);
     add('whole step', whole);
+    // Of all threads, inference included: what the step takes from the machine however busy it is.
+    add('whole step, CPU time', (cpu.user + cpu.system) / 1000);
     add('one tick', tickMs / 10);
   }
   await engine.close();
