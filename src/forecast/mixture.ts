@@ -9,7 +9,7 @@ const bases = seasonalBase + 1;
 const factors: readonly (readonly number[])[] = [
   [0, 0.5, 1],
   [0, 0.5, 1, 1.5],
-  [0.5, 1, 1.5, 2, 3],
+  [0.5, 1, 1.25, 1.5, 2, 3],
   [1, 1.5, 2, 3, 5],
   [1.5, 2, 3, 5, 8],
 ];
@@ -22,9 +22,6 @@ const decay = 0.995;
 const ownTrust = 20;
 /** Forecasts of a horizon that may be open at once; longer horizons are scored every so many steps. */
 const mostPending = 10;
-/** Step of the on-line calibration, in logarithms, and how far it may go. */
-const calibrationRate = 0.02;
-const calibrationMost = Math.log(2.5);
 /**
  * In a large table a row's weights are set anew with every so many scored forecasts only, rows in turn: losses
  * move by half a per cent a time, and the exponentials are half of the cost.
@@ -75,9 +72,10 @@ export interface Resolved {
  * A mixture per row, horizon and quantile level over moving averages times fixed factors, the demand one
  * period earlier, and the quantiles of other forecasters. Weights fall exponentially with the discounted
  * pinball loss, relative to the best member, half by the row's own losses and half by those of all rows
- * (Herbster & Warmuth's exponential weights with discounting). The result is recalibrated on line: each level
- * is stretched or shrunk until it covers what it should (quantile tracking as in Gibbs & Candès, Adaptive
- * Conformal Inference, 2021).
+ * (Herbster & Warmuth's exponential weights with discounting). The pinball loss is least where a level covers
+ * what it should, so the weights calibrate too. Tracking coverage on top of that (Gibbs & Candès, Adaptive
+ * Conformal Inference, 2021) was tried and made most forecasts worse, by up to a tenth: horizons overlap, so that
+ * one surprise moves a row's level many times.
  *
  * About 4 KiB per row ever used and horizon.
  */
@@ -104,9 +102,6 @@ export class Mixture {
    * and level: `[...bases, ...externals, part of the classical members]`.
    */
   #part = new Float32Array(0);
-  #calibration = new Float32Array(0);
-  /** exp of the calibration, kept beside it. */
-  #stretch = new Float32Array(0);
   #actual = new Float64Array(0);
   readonly #pool: Float64Array;
   #base = new Float32Array(0);
@@ -154,9 +149,6 @@ export class Mixture {
     this.#average.fill(0, row * ewmaSpans.length, (row + 1) * ewmaSpans.length);
     this.#own.fill(0, row * blocks, (row + 1) * blocks);
     this.#ownCount.fill(0, row * this.#horizons.length, (row + 1) * this.#horizons.length);
-    const calibrations = this.#horizons.length * quantileCount;
-    this.#calibration.fill(0, row * calibrations, (row + 1) * calibrations);
-    this.#stretch.fill(1, row * calibrations, (row + 1) * calibrations);
     this.#scale[row] = 0;
     this.#since[row] = this.#steps;
     this.#lastActive[row] = -1;
@@ -289,8 +281,7 @@ export class Mixture {
       }
       // Where the members with all the weight are absent, the last value stands in.
       const value = present > 1e-6 ? sum / present : values[base]!;
-      const stretched = value * this.#stretch[own * quantileCount + q]!;
-      if (stretched > previous) previous = stretched;
+      if (value > previous) previous = value;
       quantiles[at + q] = previous;
     }
     engine[engineAt] = externalPart > quantileCount / 2 ? 1 + heaviestExternal : 0;
@@ -382,15 +373,6 @@ export class Mixture {
           own[block + at]! += (1 - decay) * (loss - own[block + at]!);
           pool[at]! += loss * perScale;
         }
-        const forecast = open.quantiles[row * quantileCount + q]!;
-        // Where both are zero there is nothing to stretch.
-        if (actual > 0 || forecast > 0) {
-          const c = (row * count + h) * quantileCount + q;
-          const move = calibrationRate * (actual > forecast ? tau : tau - 1);
-          const moved = Math.max(-calibrationMost, Math.min(calibrationMost, this.#calibration[c]! + move));
-          this.#calibration[c] = moved;
-          this.#stretch[c] = Math.exp(moved);
-        }
       }
       this.#ownCount[row * count + h]!++;
     }
@@ -469,10 +451,6 @@ export class Mixture {
     this.#own = grown(this.#own, size * blocks);
     this.#part = grown(this.#part, size * this.#horizons.length * quantileCount * this.#parts);
     this.#ownCount = grown(this.#ownCount, size * this.#horizons.length);
-    this.#calibration = grown(this.#calibration, size * this.#horizons.length * quantileCount);
-    const stretched = this.#stretch.length;
-    this.#stretch = grown(this.#stretch, size * this.#horizons.length * quantileCount);
-    this.#stretch.fill(1, stretched);
     const since = new Uint32Array(size).fill(this.#steps);
     since.set(this.#since);
     this.#since = since;
