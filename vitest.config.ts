@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // Packs and installs hundreds of megabytes from a registry: `npm run test:package`, a step of its own.
+    exclude: process.env.FORETOKEN_TEST_PACKAGE ? [] : ['test/package/**'],
     pool: 'forks',
     testTimeout: 60_000,
     hookTimeout: 60_000,
