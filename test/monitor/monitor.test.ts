@@ -119,7 +119,9 @@ describe('a correction', () => {
   });
 
   it('together never adds more than there is, whatever is seen', () => {
-    const amount = fc.double({ min: 0, max: 1e6, noNaN: true });
+    // Nothing lies between zero and what the table resolves: a product of denormals is not a number of tokens.
+    const resolved = (value: number): number => (Math.abs(value) < 1e-9 ? 0 : value);
+    const amount = fc.double({ min: 0, max: 1e6, noNaN: true }).map(resolved);
     const row = fc.record({
       demand: amount,
       denied: amount,
@@ -132,7 +134,7 @@ describe('a correction', () => {
     fc.assert(
       fc.property(
         fc.array(row, { maxLength: 12 }),
-        fc.double({ min: -1000, max: 1e6, noNaN: true }),
+        fc.double({ min: -1000, max: 1e6, noNaN: true }).map(resolved),
         fc.double({ min: 1e-3, max: 1e6, noNaN: true }),
         fc.double({ min: 1e-3, max: 1e3, noNaN: true }),
         (rows, reservoir, burst, meanCost) => {
