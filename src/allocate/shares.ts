@@ -22,22 +22,26 @@ export function maxMinShares(
   }
   while (openWeight > 0) {
     const level = left / openWeight;
-    let settled = 0;
+    let stillOpen = 0;
     let taken = 0;
+    let settled = false;
     for (let i = 0; i < count; i++) {
-      if (out[i]! >= 0 || wants[i]! > level * weights[i]!) continue;
+      if (out[i]! >= 0) continue;
+      if (wants[i]! > level * weights[i]!) {
+        // Summed anew: taking a large weight off a sum would leave little of a small one.
+        stillOpen += weights[i]!;
+        continue;
+      }
       out[i] = wants[i]!;
       taken += wants[i]!;
-      settled += weights[i]!;
+      settled = true;
     }
-    if (settled === 0) {
+    if (!settled) {
       for (let i = 0; i < count; i++) if (out[i]! < 0) out[i] = level * weights[i]!;
       return 0;
     }
     left = Math.max(0, left - taken);
-    openWeight -= settled;
-    // Subtracting weights one by one can leave a crumb where nobody is left.
-    if (openWeight < 1e-12) openWeight = 0;
+    openWeight = stillOpen;
   }
   for (let i = 0; i < count; i++) if (out[i]! < 0) out[i] = 0;
   return left;
