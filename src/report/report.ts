@@ -1,173 +1,154 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { ForetokenError } from '../errors.js';
+import { clientScript } from './client.js';
+import { embedJson, embedScript, escapeHtml } from './html.js';
+import { armsSection, chartsSection, headerSection, historySection, lawSection, notesSection } from './sections.js';
+import { style } from './style.js';
 
-/** A contestant's line in the table. Tokens, of the scored part. */
+/** What one arm did with the offered tokens, as the replay contract defines the figures. */
 export interface ReportArm {
+  /** `static`, `reactive`, `foretoken`, … */
   name: string;
+  /** Which of several settings this is, if the best was chosen. */
   variant?: string | undefined;
+  /** Tokens asked for and tokens admitted, real targets only. */
   offered: number;
   admitted: number;
+  /** 0 to 1. */
   throttledFraction: number;
+  /** Largest throttled fraction of a target with at least 1 % of the offered tokens, 0 to 1. */
   worstTargetThrottledFraction: number;
+  /** Everything admitted ÷ (rate × time), 0 to 1. */
   utilization: number;
+  /** Admissions beyond rate and burst of the resource. */
   lawViolations: number;
 }
 
-/** A series of steps. All arrays have the length of `timeS`; rates in tokens/s. */
-export interface ReportSeries {
+/** Numbers over time; all of one length. Not a number (NaN) where there is none. */
+export type ReportColumn = ArrayLike<number>;
+
+/** One target step by step. */
+export interface ReportTarget {
+  /** Any text; it is escaped. */
   name: string;
-  demandPerSec: number[];
-  admittedPerSec: number[];
-  /** Forecast made one step earlier for this step; null where there was none. */
-  q50PerSec: (number | null)[];
-  q90PerSec: (number | null)[];
+  /** Beginning of each step, s from the start, ascending. */
+  timeS: ReportColumn;
+  /** Demand of the step, tokens/s. */
+  demand: ReportColumn;
+  /**
+   * Forecast of the mean demand over the horizon that ends with the step, made a horizon before:
+   * median and 90 % quantile, tokens/s.
+   */
+  q50: ReportColumn;
+  q90: ReportColumn;
   /** Tokens in the bucket at the end of the step. */
-  level: number[];
-  /** Rate allocated for the next step. */
-  ratePerSec: number[];
+  level: ReportColumn;
+  /** What was admitted and denied in the step, tokens/s. */
+  admitted: ReportColumn;
+  denied: ReportColumn;
 }
 
 export interface ReportData {
+  /** Heading. */
   title: string;
-  /** What was run and how, one paragraph. */
-  description: string;
-  madeAt: Date;
-  resource: { ratePerSec: number; burst: number; stepMs: number };
-  /** Where the history lies. */
+  /** When it was made, Unix ms. */
+  madeAtMs: number;
+  /** The command that made it. */
+  command?: string;
+  resource: {
+    /** Tokens/s and tokens. */
+    ratePerSec: number;
+    burst: number;
+  };
+  /** Time covered and length of a step, s. */
+  durationS: number;
+  stepS: number;
+  /** Horizon of the forecasts in `targets`, s. */
+  horizonS: number;
+  /** How many targets and requests there were; `targets` below may be some of them. */
+  targetCount: number;
+  requestCount: number;
+  /** In the order in which they are shown. `foretoken` is told apart by its name. */
+  arms: readonly ReportArm[];
+  /** The part of the reachable gain that was reached: (reactive − foretoken) ÷ (reactive − oracle); null if there was none to reach. */
+  capture?: number | null;
+  /** What a reference bucket said to every admission of the run shown in the charts. */
+  law: { admissions: number; violations: number };
+  /** All targets together, tokens/s. */
+  total: { timeS: ReportColumn; demand: ReportColumn; admitted: ReportColumn };
+  /** Targets with charts of their own, the first one shown at first. Some tens; each row costs about 30 bytes. */
+  targets: readonly ReportTarget[];
+  /** Where the history lies: a path, `memory`, a URL. */
   history: string;
-  law: { requests: number; violations: number };
-  arms: ReportArm[];
-  /** Time of each step's end since the start, s. */
-  timeS: number[];
-  total: ReportSeries;
-  targets: ReportSeries[];
+  /** Things to know, one sentence each: what failed, what was left out. */
+  notes?: readonly string[];
 }
 
-const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
-const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => escapes[c]!);
-/** JSON inside a script element: nothing in it may end the element or start a comment. */
-const scriptJson = (value: unknown): string =>
-  JSON.stringify(value).replace(/[<>&\u2028\u2029]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
-
-const percent = (fraction: number): string => `${(fraction * 100).toFixed(2)} %`;
-const amount = (tokens: number): string => Math.round(tokens).toLocaleString('en-US');
-
-/** A self-contained HTML page: table, charts (uPlot, inlined), law check. Needs no network. */
+/**
+ * A self-contained HTML page: script and style are in it and it loads nothing. Text of any kind may
+ * stand in names and notes.
+ * @throws ForetokenError INVALID_ARGUMENT if columns that belong together differ in length
+ */
 export function renderReport(data: ReportData): string {
-  const uplot = createRequire(import.meta.url)
-    .resolve('uplot/package.json')
-    .replace(/package\.json$/, 'dist');
-  const script = readFileSync(join(uplot, 'uPlot.iife.min.js'), 'utf8').replaceAll('</script', '<\\/script');
-  const style = readFileSync(join(uplot, 'uPlot.min.css'), 'utf8');
-  const { law, resource } = data;
-  const rows = data.arms
-    .map(
-      (
-        arm,
-      ) => `<tr><th scope="row">${escapeHtml(arm.name)}${arm.variant ? ` <small>${escapeHtml(arm.variant)}</small>` : ''}</th>
-<td>${amount(arm.offered)}</td><td>${amount(arm.admitted)}</td><td>${percent(arm.throttledFraction)}</td>
-<td>${percent(arm.worstTargetThrottledFraction)}</td><td>${percent(arm.utilization)}</td><td>${arm.lawViolations}</td></tr>`,
-    )
-    .join('\n');
-  const charts = { timeS: data.timeS, limitPerSec: resource.ratePerSec, total: data.total, targets: data.targets };
+  checkColumns('total', data.total, data.total.timeS.length);
+  for (const target of data.targets) {
+    const { name, ...columns } = target;
+    checkColumns(`target ${JSON.stringify(name)}`, columns, target.timeS.length);
+  }
+  const { script, css } = chartLibrary();
+  const chart = {
+    limit: data.resource.ratePerSec,
+    stepS: data.stepS,
+    horizonS: data.horizonS,
+    total: columnsOf(data.total),
+    targets: data.targets.map(({ name, ...columns }) => ({ name, ...columnsOf(columns) })),
+  };
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
 <title>${escapeHtml(data.title)}</title>
-<style>${style}</style>
 <style>${css}</style>
+<style>${style}</style>
 </head>
 <body>
+${headerSection(data)}
 <main>
-<h1>${escapeHtml(data.title)}</h1>
-<p>${escapeHtml(data.description)}</p>
-<dl class="figures">
-<div><dt>Resource</dt><dd>${amount(resource.ratePerSec)} tokens/s</dd></div>
-<div><dt>Burst</dt><dd>${amount(resource.burst)} tokens</dd></div>
-<div><dt>Step</dt><dd>${resource.stepMs} ms</dd></div>
-<div class="${law.violations === 0 ? 'good' : 'bad'}"><dt>Resource law</dt><dd>${law.violations === 0 ? 'held' : `${law.violations} violations`}</dd><dd class="note">${amount(law.requests)} decisions checked</dd></div>
-</dl>
-<h2>On the same workload</h2>
-<div class="scroll"><table>
-<thead><tr><th scope="col">Arm</th><th scope="col">Offered</th><th scope="col">Admitted</th><th scope="col">Throttled</th><th scope="col">Worst target</th><th scope="col">Utilization</th><th scope="col">Law violations</th></tr></thead>
-<tbody>
-${rows}
-</tbody>
-</table></div>
-<h2>All targets together</h2>
-<div class="chart" id="total"></div>
-<h2><label for="target">One target</label> <select id="target"></select></h2>
-<h3>Forecast and what came</h3>
-<div class="chart" id="forecast"></div>
-<h3>Tokens</h3>
-<div class="chart" id="tokens"></div>
-<h3>Admitted and denied</h3>
-<div class="chart" id="decisions"></div>
-<p class="note">History: <code>${escapeHtml(data.history)}</code>. Made ${data.madeAt.toISOString()}.</p>
+${armsSection(data)}
+${chartsSection(data)}
+${lawSection(data)}
+${historySection(data)}
+${notesSection(data)}
 </main>
-<script>${script}</script>
-<script>const data = ${scriptJson(charts)};
-${client}</script>
+<script type="application/json" id="chart-data">${embedJson(chart)}</script>
+<script>${embedScript(script)}</script>
+<script>${embedScript(clientScript)}</script>
 </body>
 </html>
 `;
 }
 
-const css = `
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d9dee5; --paper: #fff; --card: #f5f7fa; --a: #2563eb; --b: #d97706; --c: #dc2626; --d: #059669; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa5b4; --line: #333c48; --paper: #12161c; --card: #1b212a; --a: #6ea8fe; --b: #fbbf24; --c: #f87171; --d: #34d399; } }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 66rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { font-size: 1.75rem; margin: 0 0 .5rem; } h2 { font-size: 1.2rem; margin: 2.25rem 0 .75rem; } h3 { font-size: 1rem; color: var(--soft); margin: 1.25rem 0 .25rem; font-weight: 600; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
-.figures div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .75rem 1rem; }
-dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; } dd.note { font-size: .85rem; }
-.good dd:not(.note) { color: var(--d); } .bad dd:not(.note) { color: var(--c); }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .45rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; } th[scope=row], thead th:first-child { text-align: left; } thead th { color: var(--soft); font-weight: 600; font-size: .85rem; }
-small { color: var(--soft); font-weight: 400; } .note { color: var(--soft); font-size: .9rem; }
-select { font: inherit; font-weight: 400; color: inherit; background: var(--card); border: 1px solid var(--line); border-radius: .35rem; padding: .2rem .5rem; }
-.chart { width: 100%; min-height: 240px; } .u-legend { color: var(--ink); font-size: .85rem; } .u-legend th { text-align: left; }
-`;
+function chartLibrary(): { script: string; css: string } {
+  const require = createRequire(import.meta.url);
+  const read = (file: string): string => readFileSync(require.resolve(`uplot/dist/${file}`), 'utf8');
+  return { script: read('uPlot.iife.min.js'), css: read('uPlot.min.css') };
+}
 
-const client = `
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const plots = new Map();
-const per = (name, unit) => ({ value: (_, v) => v == null ? '–' : (Math.round(v * 10) / 10).toLocaleString('en-US') + unit, label: name });
-function draw(id, series, columns, bands) {
-  plots.get(id)?.destroy();
-  const host = document.getElementById(id);
-  const axis = { stroke: css('--soft'), grid: { stroke: css('--line'), width: 1 }, ticks: { stroke: css('--line') } };
-  plots.set(id, new uPlot({
-    width: host.clientWidth, height: 240, scales: { x: { time: false } }, bands,
-    axes: [{ ...axis, values: (_, ticks) => ticks.map((t) => t + ' s') }, { ...axis, size: 70 }],
-    series: [{ label: 'time', value: (_, v) => v == null ? '–' : v.toFixed(1) + ' s' }, ...series],
-  }, [data.timeS, ...columns], host));
+function checkColumns(what: string, columns: Record<string, ReportColumn>, length: number): void {
+  for (const [name, column] of Object.entries(columns)) {
+    if (column.length !== length) {
+      const sizes = `${column.length} entries, timeS ${length}`;
+      throw new ForetokenError('INVALID_ARGUMENT', `report: ${name} of ${what} has ${sizes}`);
+    }
+  }
 }
-const line = (name, unit, color, more) => ({ ...per(name, unit), stroke: css(color), width: 2, points: { show: false }, ...more });
-const steps = uPlot.paths.stepped({ align: -1 });
-function total() {
-  const t = data.total;
-  draw('total', [line('demand', '/s', '--a'), line('admitted', '/s', '--d'), line('resource limit', '/s', '--c', { dash: [6, 4] }), line('forecast q50', '/s', '--b', { width: 1 }), line('forecast q90', '/s', '--b', { width: 1, dash: [3, 3] })],
-    [t.demandPerSec, t.admittedPerSec, data.timeS.map(() => data.limitPerSec), t.q50PerSec, t.q90PerSec]);
-}
-function one() {
-  const t = data.targets[select.selectedIndex];
-  if (!t) return;
-  draw('forecast', [line('q90', '/s', '--b', { width: 1 }), line('q50', '/s', '--b', { width: 1, dash: [3, 3] }), line('actual', '/s', '--a')],
-    [t.q90PerSec, t.q50PerSec, t.demandPerSec], [{ series: [1, 2], fill: css('--b') + '33' }]);
-  draw('tokens', [line('in the bucket', '', '--d', { paths: steps }), line('allocated rate', '/s', '--a', { paths: steps, width: 1 })], [t.level, t.ratePerSec]);
-  draw('decisions', [line('admitted', '/s', '--d', { paths: steps, fill: css('--d') + '33' }), line('denied', '/s', '--c', { paths: steps, fill: css('--c') + '55' })],
-    [t.admittedPerSec, t.demandPerSec.map((d, i) => Math.max(0, d - t.admittedPerSec[i]))]);
-}
-const select = document.getElementById('target');
-for (const t of data.targets) select.add(new Option(t.name));
-select.addEventListener('change', one);
-const all = () => { total(); one(); };
-all();
-addEventListener('resize', all);
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', all);
-`;
+
+/** Five digits are more than a chart shows, and a third of the size. */
+const rounded = (value: number): number | null => (Number.isFinite(value) ? Number(value.toPrecision(5)) : null);
+
+const columnsOf = (columns: Record<string, ReportColumn>): Record<string, (number | null)[]> =>
+  Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, Array.from(column, rounded)]));
