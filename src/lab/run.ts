@@ -1,11 +1,8 @@
 import type { Arm } from './arms/arm.js';
 import { Hogs } from './hogs.js';
-import type { Scene } from './scene.js';
+import { type Scene, tickMs } from './scene.js';
 import { type ArmScore, type DecisionSink, Score } from './score.js';
 import { Stage } from './stage.js';
-
-/** Ticks of the fast loop, ms. */
-const tickMs = 100;
 
 export interface RunHooks {
   sink?: DecisionSink;
@@ -14,13 +11,14 @@ export interface RunHooks {
 }
 
 /**
- * Plays the whole trace to one arm. At one moment the order is: the step that ends is accounted and the
- * arm allocates; then the tick; then real requests in the order of the trace; then hogs.
+ * Plays the whole trace to one arm. At one moment the order is: the tick that ends; then the step that ends, and
+ * the arm allocates; then real requests in the order of the trace; then hogs.
  */
 export async function runArm(scene: Scene, arm: Arm, hooks: RunHooks = {}): Promise<ArmScore> {
   const { trace, settings, bucketOf, names, scoredFromMs } = scene;
   const { sink } = hooks;
   using stage = new Stage(scene);
+  arm.enter?.(stage);
   const score = new Score(scene);
   const hogs = new Hogs(scene);
 
@@ -35,18 +33,7 @@ export async function runArm(scene: Scene, arm: Arm, hooks: RunHooks = {}): Prom
   let step = 1;
   let accountAtMs = scoredFromMs;
   let boundaryMs = settings.stepMs;
-  const adjusts = settings.borrow || settings.adjust;
-  const ticks = adjusts || arm.tick !== undefined;
-  const seen = new Float64Array(scene.buckets);
-  const asked = new Float64Array(scene.buckets);
-  const watch = (): void => {
-    if (!arm.tick) return;
-    for (let i = 0; i < asked.length; i++) {
-      asked[i] = stage.demand[i]! - seen[i]!;
-      seen[i] = stage.demand[i]!;
-    }
-    arm.tick(asked, tickMs / 1000);
-  };
+  const ticks = settings.borrow || settings.adjust || arm.tick !== undefined;
   let tick = 1;
   let tickAtMs = ticks ? tickMs : Number.POSITIVE_INFINITY;
   for (;;) {
@@ -59,26 +46,26 @@ export async function runArm(scene: Scene, arm: Arm, hooks: RunHooks = {}): Prom
       accountAtMs = Number.POSITIVE_INFINITY;
     }
     const isBoundary = nowMs === boundaryMs;
+    if (isBoundary || nowMs === tickAtMs) stage.account();
+    // The product's controller ticks before every step too.
+    if (ticks && (isBoundary || nowMs === tickAtMs)) {
+      if (arm.tick) arm.tick(nowMs);
+      else {
+        const extraPerSec = stage.tick();
+        if (extraPerSec && !isBoundary) arm.replan?.(stage, extraPerSec);
+      }
+    }
+    if (nowMs === tickAtMs) {
+      tick += 1;
+      tickAtMs = tick * tickMs;
+    }
     if (isBoundary) {
-      stage.account();
-      // A tick that ends with the step belongs to the step that ends.
-      if (nowMs === tickAtMs) watch();
       const planning = arm.plan?.({ stage, timeMs: nowMs, demand: stage.demand, nextRequest: next });
       if (planning) await planning;
       stage.endStep();
-      seen.fill(0);
       if (sink) await sink.drain();
       step += 1;
       boundaryMs = step * settings.stepMs;
-    }
-    if (nowMs === tickAtMs) {
-      if (!isBoundary) {
-        stage.account();
-        watch();
-      }
-      if (adjusts) stage.tick(tickMs);
-      tick += 1;
-      tickAtMs = tick * tickMs;
     }
     const from = next;
     for (; next < trace.requests && trace.timesMs[next] === nowMs; next++)
@@ -88,5 +75,5 @@ export async function runArm(scene: Scene, arm: Arm, hooks: RunHooks = {}): Prom
   }
   stage.advanceTo(trace.durationMs);
   stage.account();
-  return score.result(stage.withheldTokens(), arm.variant);
+  return score.result(stage.ledger.withheldTokens, arm.variant);
 }

@@ -5,6 +5,9 @@ import { type Demand, demandOf, type ReplayOptions, type ReplaySettings, settle 
 /** Hogs ask this often, ms. */
 export const hogPeriodMs = 10;
 
+/** The fast loop runs this often, ms, and at the end of every step. */
+export const tickMs = 100;
+
 /** What all arms of a replay share: who asks for what, and which bucket pays for it. */
 export interface Scene {
   trace: Trace;

@@ -16,9 +16,13 @@ export interface Arm {
   readonly name: ArmName;
   /** Which of several contestants of that name. */
   readonly variant?: string;
+  /** Comes on the stage, before anything happens there. */
+  enter?(stage: Stage): void;
   /** Allocates on the stage. Synchronous arms return nothing, so that they cost no turn of the event loop. */
   plan?(boundary: Boundary): void | Promise<void>;
-  /** Told ten times a second what was asked for since it was told last, tokens per bucket. */
-  tick?(demand: Float64Array, seconds: number): void;
+  /** Allocates anew within a step, because demand runs over what was expected by so many tokens/s per bucket. */
+  replan?(stage: Stage, extraPerSec: Float64Array): void;
+  /** Its own fast loop, ten times a second, in place of the stage's. */
+  tick?(timeMs: number): void;
   close?(): Promise<void>;
 }

@@ -9,6 +9,7 @@ export class DemandFed {
   readonly #scene: Scene;
   readonly #floors: Float64Array;
   readonly #bursts: Float64Array;
+  #demandPerSec = new Float64Array(0);
 
   constructor(scene: Scene) {
     this.#scene = scene;
@@ -18,6 +19,21 @@ export class DemandFed {
   }
 
   allocate(stage: Stage, demandPerSec: ArrayLike<number>): void {
+    this.#demandPerSec = Float64Array.from(demandPerSec);
+    this.#publish(stage, demandPerSec);
+    stage.expect(demandPerSec);
+  }
+
+  /** The same within a step, for demand that runs over what was expected. */
+  allocateMore(stage: Stage, extraPerSec: Float64Array): void {
+    if (this.#demandPerSec.length > 0)
+      this.#publish(
+        stage,
+        this.#demandPerSec.map((demand, i) => demand + extraPerSec[i]!),
+      );
+  }
+
+  #publish(stage: Stage, demandPerSec: ArrayLike<number>): void {
     const { settings, floorBurst, buckets, reservoirBurst } = this.#scene;
     const { ratePerSec } = settings;
     // Deposits may have taken all of the reservoir's burst, and what rounding left to it with it.
@@ -26,6 +42,5 @@ export class DemandFed {
     const shared = burst - floorBurst * buckets;
     for (let i = 0; i < buckets; i++) this.#bursts[i] = floorBurst + (shared * rates[i]!) / ratePerSec;
     stage.allocate(rates, trim(this.#bursts, burst));
-    stage.expect(demandPerSec, demandPerSec);
   }
 }

@@ -23,5 +23,6 @@ export function oracleArm(scene: Scene): Arm {
       }
       fed.allocate(stage, coming);
     },
+    replan: (stage, extraPerSec) => fed.allocateMore(stage, extraPerSec),
   };
 }

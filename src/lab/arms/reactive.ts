@@ -27,6 +27,7 @@ function reactiveArm(scene: Scene, span: number, headRoom: number): Arm {
       isFirst = false;
       fed.allocate(stage, expected);
     },
+    replan: (stage, extraPerSec) => fed.allocateMore(stage, extraPerSec),
   };
 }
 

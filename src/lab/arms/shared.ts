@@ -12,7 +12,7 @@ export function sharedArm(scene: Scene): Arm {
       if (isSet) return;
       isSet = true;
       stage.allocate(rates, bursts);
-      stage.expect(rates, rates);
+      stage.expect(rates);
     },
   };
 }

@@ -1,0 +1,225 @@
+import { borrowShares } from '../allocate/shares.js';
+import { correct } from '../monitor/adjuster.js';
+import { Monitor, type TickView, Utilization } from '../monitor/monitor.js';
+import type { Activity, BucketTable } from '../table/table.js';
+import { depositRoom } from './plan.js';
+import type { Roster } from './roster.js';
+
+/** What the loops need of a table. A replay hands them one that keeps account of where tokens went. */
+export type ControlledTable = Pick<
+  BucketTable,
+  | 'constants'
+  | 'slots'
+  | 'slotOf'
+  | 'nowMs'
+  | 'collect'
+  | 'levels'
+  | 'peek'
+  | 'tick'
+  | 'allocate'
+  | 'deposit'
+  | 'withdraw'
+  | 'reclaimExpired'
+  | 'setBorrowShares'
+  | 'extendValidity'
+>;
+
+export interface FastLoopOptions {
+  ratePerSec: number;
+  burst: number;
+  stepMs: number;
+  borrow: boolean;
+  /** Whether deviations are corrected. Default true. */
+  adjust?: boolean;
+}
+
+/**
+ * Part of its last tick's demand that a target which was served in full may borrow: it will be short by
+ * chance now and then, and whoever always is must not have taken everything by then.
+ */
+const headroom = 0.25;
+/** Observed excess over a forecast loses half of itself each step: the forecaster has seen it by then. */
+const extraDecay = 0.5;
+
+/**
+ * The fast loop over one table: hands on what lies idle, sets who may borrow how much, and corrects who runs
+ * off its forecast. Arrays have one entry per slot.
+ */
+export class FastLoop {
+  readonly view: TickView;
+  readonly utilization = new Utilization();
+  level = new Float64Array(64);
+  deposit = new Float64Array(64);
+  /** Observed demand beyond the forecast, tokens/s: what a plan within the step must add to it. */
+  extraPerSec = new Float64Array(64);
+  /** Since `takeCounts`. */
+  #corrections = 0;
+  #depositedTokens = 0;
+  readonly #table: ControlledTable;
+  readonly #roster: Roster;
+  readonly #options: FastLoopOptions;
+  readonly #monitor = new Monitor(64);
+  #short = new Float64Array(64);
+  #shares = new Float64Array(64);
+  #meanCost = 1;
+
+  constructor(table: ControlledTable, roster: Roster, options: FastLoopOptions) {
+    this.#table = table;
+    this.#roster = roster;
+    this.#options = options;
+    const empty = () => new Float64Array(64);
+    this.view = {
+      slots: 0,
+      demand: empty(),
+      denied: empty(),
+      borrowed: empty(),
+      q50PerSec: empty(),
+      q90PerSec: empty(),
+      tickMs: 0,
+    };
+  }
+
+  /**
+   * Ends a tick.
+   * @param activity what `collect` returned for it
+   * @returns whether rates should be planned anew within the step, because of `extraPerSec`
+   */
+  tick(activity: Activity, tickMs: number): boolean {
+    this.#observe(activity, tickMs);
+    const reservoir = this.#conserve();
+    return (this.#options.adjust ?? true) && this.#adjust(reservoir);
+  }
+
+  /** A step ended, and a forecast knows what was in it. */
+  endStep(): void {
+    for (let i = 0; i < this.extraPerSec.length; i++) this.extraPerSec[i]! *= extraDecay;
+  }
+
+  /** Reads what every bucket holds into `level` and `deposit`. */
+  readLevels(): void {
+    const { rows, data } = this.#table.levels();
+    this.grow(rows);
+    const l = this.#table.constants.levels;
+    for (let i = 0; i < rows; i++) {
+      this.level[i] = data[i * l.columns + l.level]!;
+      this.deposit[i] = data[i * l.columns + l.deposit]!;
+    }
+  }
+
+  /** Burst that lies under deposits, tokens, as `readLevels` found it. */
+  deposited(slots: number): number {
+    let sum = 0;
+    for (let i = 1; i < slots; i++) sum += this.deposit[i]!;
+    return Math.min(sum, this.#options.burst);
+  }
+
+  /** Moves tokens from the reservoir into a bucket. */
+  move(handle: number, tokens: number, forMs: number): void {
+    this.#depositedTokens += this.#table.deposit(handle, tokens, forMs);
+  }
+
+  /** Corrections and deposited tokens since it was called last. */
+  takeCounts(): { corrections: number; depositedTokens: number } {
+    const counts = { corrections: this.#corrections, depositedTokens: this.#depositedTokens };
+    this.#corrections = 0;
+    this.#depositedTokens = 0;
+    return counts;
+  }
+
+  /** Forgets a slot, because it was given to another target. */
+  forget(slot: number): void {
+    this.#monitor.reset(slot);
+    this.extraPerSec[slot] = 0;
+    this.view.q50PerSec[slot] = 0;
+    this.view.q90PerSec[slot] = 0;
+  }
+
+  grow(slots: number): void {
+    if (slots <= this.level.length) return;
+    const bigger = (array: Float64Array): Float64Array<ArrayBuffer> => {
+      const grown = new Float64Array(slots * 2);
+      grown.set(array);
+      return grown;
+    };
+    for (const name of ['demand', 'denied', 'borrowed', 'q50PerSec', 'q90PerSec'] as const)
+      this.view[name] = bigger(this.view[name]);
+    this.#short = bigger(this.#short);
+    this.#shares = bigger(this.#shares);
+    this.level = bigger(this.level);
+    this.deposit = bigger(this.deposit);
+    this.extraPerSec = bigger(this.extraPerSec);
+    this.#monitor.grow(slots);
+  }
+
+  #observe({ rows, data }: Activity, tickMs: number): void {
+    this.grow(rows);
+    const c = this.#table.constants.collect;
+    const view = this.view;
+    view.slots = rows;
+    view.tickMs = tickMs;
+    let admitted = 0;
+    let completions = 0;
+    let durationNs = 0;
+    let arrivals = 0;
+    let demanded = 0;
+    for (let i = 1; i < rows; i++) {
+      const at = i * c.columns;
+      const asked = data[at + c.demandTokens]!;
+      view.demand[i] = asked;
+      view.denied[i] = asked - data[at + c.admittedTokens]!;
+      view.borrowed[i] = data[at + c.borrowedTokens]!;
+      admitted += data[at + c.admittedTokens]!;
+      completions += data[at + c.completions]!;
+      durationNs += data[at + c.durationNs]!;
+      arrivals += data[at + c.arrivals]!;
+      demanded += asked;
+    }
+    if (arrivals > 0) this.#meanCost += (demanded / arrivals - this.#meanCost) / 10;
+    this.utilization.observe(admitted, this.#options.ratePerSec, tickMs, completions, durationNs);
+    this.#monitor.observe(view);
+  }
+
+  /** Law 4: what idle buckets overflowed goes back, and everyone's share of the reservoir is set anew. */
+  #conserve(): number {
+    const view = this.view;
+    if (!this.#options.borrow) {
+      this.#table.reclaimExpired();
+      return this.#table.peek(0, 1)?.tokens ?? 0;
+    }
+    const { reservoir } = this.#table.tick();
+    for (let i = 0; i < view.slots; i++)
+      this.#short[i] = this.#roster.live[i] ? view.denied[i]! + view.borrowed[i]! + headroom * view.demand[i]! : 0;
+    borrowShares(this.#short, this.#roster.weight, view.slots, Math.max(0, reservoir), this.#shares);
+    this.#table.setBorrowShares(this.#shares, view.slots);
+    return reservoir;
+  }
+
+  #adjust(reservoirTokens: number): boolean {
+    this.readLevels();
+    const corrections = correct(
+      this.#monitor,
+      this.view,
+      { level: (slot) => this.level[slot]!, deposit: (slot) => this.deposit[slot]! },
+      Math.min(reservoirTokens, depositRoom(this.#options.burst, this.deposited(this.view.slots))),
+      this.#options.burst,
+      this.#meanCost,
+      undefined,
+      this.#roster.weight,
+    );
+    let isPlanStale = false;
+    for (const { slot, tokens } of corrections) {
+      if (!this.#roster.live[slot]) continue;
+      const handle = this.#roster.handles[slot]!;
+      if (tokens < 0) this.#table.withdraw(handle);
+      else {
+        this.move(handle, tokens, this.#options.stepMs);
+        // Tokens help for now; for the rest of the step the rate must follow what is really asked for.
+        const excess = this.#monitor.ratePerSec[slot]! - this.view.q90PerSec[slot]!;
+        this.extraPerSec[slot] = Math.max(this.extraPerSec[slot]!, excess);
+        isPlanStale = true;
+      }
+      this.#corrections++;
+    }
+    return isPlanStale;
+  }
+}
