@@ -1,0 +1,419 @@
+// Every interleaving, within a bound on preemptions, of two and three threads over short scripts. After each
+// write the laws must hold for whoever looks at the table.
+//
+// Fibers are made with ucontext, which only Linux still has whole; the core is the same elsewhere.
+#if !defined(__linux__)
+#include <cstdio>
+int main() {
+  std::printf("skipped: fibers need Linux\n0 passed, 0 failed\n");
+  return 0;
+}
+#else
+#include "schedule.h"
+
+#include <array>
+
+#include "memory.h"
+#include "reference.h"
+
+using namespace foretoken;
+using schedule::Explorer;
+using schedule::Stepped;
+
+namespace {
+
+constexpr uint64_t kSecond = kNsPerSec;
+
+// A table, its time, and what has been granted.
+template <template <class> class Atomic>
+struct Stage {
+  Memory<Atomic> memory;
+  Table<Atomic>& table;
+  Stepped<uint64_t> time;
+  uint64_t rate, burst, startNs;
+  int64_t granted = 0;
+  Slot a{}, b{};
+
+  Stage(uint64_t resourceRate, uint64_t resourceBurst, uint32_t capacity = 3)
+      : memory(capacity, resourceRate, resourceBurst, 1), table(memory.table), rate(resourceRate), burst(resourceBurst), startNs(1) {
+    time.store(1);
+  }
+
+  auto clock() {
+    return [this] { return time.load(); };
+  }
+  // Two targets, allocated and filled by deposits that are ended at once, so the levels are exactly these.
+  void open(std::array<uint64_t, 2> rates, std::array<uint64_t, 2> bursts, std::array<uint64_t, 2> levels, bool borrow, uint64_t promiseNs = 1000 * kSecond) {
+    bool resumed = false;
+    must(table.extendValidity(time.load() + promiseNs, resumed, clock()));
+    must(table.addTarget(borrow ? kMayBorrow : 0, a, clock()));
+    must(table.addTarget(borrow ? kMayBorrow : 0, b, clock()));
+    allocate(rates, bursts);
+    // Levels as if they had been filled: what the reservoir gave up with its burst.
+    const auto fill = [&](Slot slot, uint64_t level) {
+      auto& word = memory.bucket(slot.index).word;
+      word.store(pack(static_cast<int64_t>(level), Word{word.load()}.epoch()).bits);
+    };
+    fill(a, levels[0]);
+    fill(b, levels[1]);
+  }
+  Status allocate(std::array<uint64_t, 2> rates, std::array<uint64_t, 2> bursts) {
+    typename Table<Atomic>::Share shares[3]{{0, 0}, {encode(rates[0]), encode(bursts[0])}, {encode(rates[1]), encode(bursts[1])}};
+    return table.allocate(shares, 3, true, clock());
+  }
+  int32_t acquire(Slot slot, uint64_t cost) {
+    const int32_t decision = table.acquire(slot, cost, time.load());
+    if (decision > 0) granted += static_cast<int64_t>(cost);
+    return decision;
+  }
+  void refund(Slot slot, uint64_t units) {
+    granted -= static_cast<int64_t>(units);
+    if (table.refund(slot, units, time.load()) != kOwn) granted += static_cast<int64_t>(units);
+  }
+  static void must(Status s) {
+    if (s != kOk) throw harness::Failure("setup: status " + std::to_string(s));
+  }
+
+  // Law 2 as an outsider sees it: what was granted and what could be taken now, against the resource.
+  void laws() {
+    const uint64_t now = time.load();
+    int64_t levels = 0;
+    uint64_t rates = 0, bursts = 0;
+    for (uint32_t i = 0; i < table.highWater(); ++i) {
+      const LevelReading r = table.levelOf(i, now);
+      levels += r.level;
+      rates += r.rate;
+      bursts += r.burst + r.deposit;
+    }
+    CHECK_LE(rates, rate);
+    CHECK_LE(bursts, burst);
+    CHECK_LE(levels, static_cast<int64_t>(burst));
+    CHECK_LE(granted + levels, static_cast<int64_t>(burst) + accrued(rate, now - startNs) + table.highWater());
+  }
+};
+
+template <template <class> class Atomic>
+Explorer::Result exploring(uint64_t rate, uint64_t burst, int preemptions, const std::function<Explorer::Script(Stage<Atomic>&)>& make) {
+  Explorer explorer;
+  std::shared_ptr<Stage<Atomic>> stage;
+  const auto result = explorer.explore(
+      [&] {
+        stage = std::make_shared<Stage<Atomic>>(rate, burst);
+        Explorer::Script script = make(*stage);
+        const auto also = script.always;
+        script.always = [&s = *stage, also] {
+          s.laws();
+          also();
+        };
+        return script;
+      },
+      preemptions + (harness::scale() > 1 ? 1 : 0) - (harness::sanitized ? 1 : 0), 5000000);
+  return result;
+}
+
+// Explores the faithful table, which must never fail.
+void holds(uint64_t rate, uint64_t burst, int preemptions, const std::function<Explorer::Script(Stage<Stepped>&)>& make) {
+  const auto result = exploring<Stepped>(rate, burst, preemptions, make);
+  harness::context() = std::to_string(result.runs) + " runs, " + std::to_string(result.failures) + " failed, first: " + result.first;
+  if (std::getenv("FORETOKEN_TEST_VERBOSE")) std::fprintf(stderr, "%" PRIu64 " runs, %d s\n", result.runs, static_cast<int>(clock() / CLOCKS_PER_SEC));
+  CHECK_EQ(result.failures, 0u);
+  CHECK(result.complete);
+  CHECK(result.runs > 10);
+}
+
+// The scripts that planted bugs must be found by, for any atomic.
+template <template <class> class Atomic>
+Explorer::Script lastTokens(Stage<Atomic>& s) {
+  s.open({0, 0}, {50, 50}, {10, 0}, false);
+  // What the table holds in all is what the law allows for in this script.
+  s.granted = static_cast<int64_t>(s.burst) - 10 - s.table.levelOf(0, 1).level;
+  const int64_t before = s.granted;
+  return {{[&s] { s.acquire(s.a, 7); }, [&s] { s.acquire(s.a, 7); }}, [] {}, [&s, before] {
+            CHECK_EQ(s.granted - before, 7);
+            CHECK_EQ(s.table.counters(1).admitted, 1u);
+            CHECK_EQ(s.table.counters(1).denied, 1u);
+            CHECK_EQ(s.table.levelOf(1, 1).level, 3);
+          }};
+}
+
+template <template <class> class Atomic>
+Explorer::Script rateCut(Stage<Atomic>& s) {
+  // Drained at 0 s. At 10 s the rate is cut to nothing, so 20 seconds later there is what 10 s brought.
+  s.open({10, 0}, {100, 0}, {0, 0}, false);
+  return {{[&s] {
+             s.time.store(10 * kSecond + 1);
+             s.allocate({0, 0}, {100, 0});
+             s.time.store(30 * kSecond + 1);
+           },
+           [&s] {
+             s.acquire(s.a, 60);
+             s.acquire(s.a, 60);
+           }},
+          [] {},
+          [&s] {
+            CHECK_LE(s.granted, 100);
+            CHECK_EQ(s.granted + s.table.levelOf(1, 30 * kSecond + 1).level, 100);
+          }};
+}
+
+template <template <class> class Atomic>
+Explorer::Script burstMoved(Stage<Atomic>& s) {
+  // Burst and tokens move from one target to the reservoir while both ask.
+  s.open({10, 10}, {50, 50}, {50, 50}, false);
+  return {{[&s] {
+             s.allocate({0, 20}, {20, 80});
+             s.allocate({20, 0}, {60, 40});
+           },
+           [&s] { s.acquire(s.a, 30); }, [&s] { s.acquire(s.b, 45); }}};
+}
+
+template <template <class> class Atomic>
+Explorer::Script cutTwice(Stage<Atomic>& s) {
+  s.open({10, 10}, {50, 50}, {50, 50}, false);
+  s.time.store(10 * kSecond + 1);
+  return {{[&s] {
+             s.allocate({5, 10}, {30, 50});
+             s.allocate({0, 10}, {10, 50});
+           },
+           [&s] { s.acquire(s.a, 45); }}};
+}
+
+template <template <class> class Atomic>
+Explorer::Script cutWhenFull(Stage<Atomic>& s) {
+  s.open({10, 0}, {100, 0}, {100, 0}, false);
+  s.time.store(10 * kSecond + 1);
+  return {{[&s] { s.allocate({0, 0}, {100, 0}); }, [&s] { s.acquire(s.a, 60); }}, [] {}, [&s] {
+            CHECK_EQ(s.granted, 60);
+            CHECK_EQ(s.table.levelOf(1, 10 * kSecond + 1).level, 40);
+          }};
+}
+
+}  // namespace
+
+TEST("two requests for the last tokens: one gets them") { holds(0, 100, 4, lastTokens<Stepped>); }
+
+TEST("three requests for tokens that are enough for two") {
+  holds(0, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 0}, {50, 0}, {15, 0}, false);
+    const auto ask = [&s] { s.acquire(s.a, 7); };
+    return {{ask, ask, ask}, [] {}, [&s] { CHECK_EQ(s.granted, 14); }};
+  });
+}
+
+TEST("a refill is had once, whoever reads the clock when") {
+  holds(10, 100, 3, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({10, 0}, {100, 0}, {0, 0}, false);
+    const auto ask = [&s] { s.acquire(s.a, 6); };
+    return {{[&s] { s.time.store(kSecond + 1); }, ask, ask}, [] {}, [&s] {
+              CHECK_LE(s.granted, 10);
+              CHECK_EQ(s.granted + s.table.levelOf(1, kSecond + 1).level, 10);
+            }};
+  });
+}
+
+TEST("a cut of the rate between two requests gives neither more than its time") { holds(10, 100, 2, rateCut<Stepped>); }
+
+TEST("bursts that move between two targets while both ask never add up to more") { holds(20, 100, 2, burstMoved<Stepped>); }
+
+TEST("a burst that is cut twice is never had as it was before") { holds(20, 100, 2, cutTwice<Stepped>); }
+
+TEST("a full bucket whose rate is cut is charged once") { holds(10, 100, 3, cutWhenFull<Stepped>); }
+
+TEST("a deposit moves tokens while the reservoir and the bucket are asked") {
+  holds(10, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 0}, {10, 10}, {10, 10}, true);
+    return {{[&s] { s.table.deposit(s.a, 50, 10 * kSecond, s.clock()); }, [&s] { s.acquire(s.a, 40); }, [&s] { s.acquire(s.b, 70); }}};
+  });
+}
+
+TEST("a deposit is withdrawn while it is being used") {
+  holds(0, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 0}, {10, 10}, {10, 10}, true);
+    s.table.deposit(s.a, 60, 10 * kSecond, s.clock());
+    return {{[&s] { s.table.withdraw(s.a, s.clock()); }, [&s] { s.acquire(s.a, 40); }, [&s] { s.acquire(s.b, 75); }}};
+  });
+}
+
+TEST("a deposit expires and is reclaimed while it is being used") {
+  holds(10, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({5, 0}, {10, 10}, {10, 10}, true);
+    s.table.deposit(s.a, 60, kSecond, s.clock());
+    return {{[&s] {
+               s.time.store(2 * kSecond);
+               s.table.reclaimExpired(s.clock());
+             },
+             [&s] { s.acquire(s.a, 40); }, [&s] { s.acquire(s.b, 85); }}};
+  });
+}
+
+TEST("a withdrawal and two requests leave every token either granted or in a bucket") {
+  holds(0, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 0}, {10, 10}, {10, 10}, false);
+    s.table.deposit(s.a, 60, 10 * kSecond, s.clock());
+    return {{[&s] { s.table.withdraw(s.a, s.clock()); }, [&s] { s.acquire(s.a, 30); }, [&s] { s.acquire(s.a, 5); }}, [] {}, [&s] {
+              int64_t levels = 0;
+              for (uint32_t i = 0; i < 3; ++i) levels += s.table.levelOf(i, 1).level;
+              CHECK_EQ(s.granted + levels, 100);
+            }};
+  });
+}
+
+TEST("a tick hands out nothing that a request in between has taken") {
+  holds(20, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({10, 10}, {40, 40}, {40, 40}, true);
+    s.table.tick(2, s.clock());
+    s.memory.header().largestCost.store(1);
+    return {{[&s] {
+               s.time.store(kSecond + 1);
+               s.table.tick(2, s.clock());
+             },
+             [&s] { s.acquire(s.a, 50); }, [&s] { s.acquire(s.b, 15); }}};
+  });
+}
+
+TEST("what is borrowed during a tick counts in the next") {
+  holds(20, 200, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 20}, {40, 40}, {0, 40}, true);
+    s.table.tick(1, s.clock());
+    s.time.store(kSecond + 1);
+    return {{[&s] {
+               s.table.tick(1, s.clock());
+               s.time.store(2 * kSecond + 1);
+               s.table.tick(1, s.clock());
+             },
+             [&s] {
+               s.acquire(s.a, 15);
+               s.acquire(s.a, 15);
+             }}};
+  });
+}
+
+TEST("a refund during a tick is not handed out twice") {
+  holds(20, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 20}, {40, 40}, {40, 40}, true);
+    s.acquire(s.a, 20);
+    s.table.tick(2, s.clock());
+    s.time.store(kSecond + 1);
+    return {{[&s] { s.table.tick(2, s.clock()); }, [&s] { s.refund(s.a, 20); }, [&s] { s.acquire(s.b, 60); }}};
+  });
+}
+
+TEST("a promise lapses, is seen to lapse, and is renewed, in any order") {
+  holds(100, 100, 3, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({90, 10}, {90, 10}, {0, 0}, false, kSecond);
+    Stage<Stepped>::must(s.table.setFallback(s.a, 10, 10, s.clock()));
+    Stage<Stepped>::must(s.table.setFallback(s.b, 90, 90, s.clock()));
+    return {{[&s] { s.time.store(2 * kSecond + 1); },
+             [&s] {
+               bool resumed = false;
+               s.table.extendValidity(10 * kSecond, resumed, s.clock());
+             },
+             [&s] {
+               s.acquire(s.a, 85);
+               s.acquire(s.b, 85);
+             }}};
+  });
+}
+
+TEST("a lapse overtakes an allocation") {
+  holds(100, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({10, 10}, {10, 10}, {0, 0}, false, kSecond);
+    Stage<Stepped>::must(s.table.setFallback(s.a, 50, 50, s.clock()));
+    Stage<Stepped>::must(s.table.setFallback(s.b, 50, 50, s.clock()));
+    return {{[&s] { s.time.store(3 * kSecond + 1); }, [&s] { s.allocate({90, 5}, {90, 5}); }, [&s] { s.acquire(s.a, 80); }}};
+  });
+}
+
+TEST("a lapse overtakes a change of the fallbacks") {
+  holds(100, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({10, 10}, {10, 10}, {0, 0}, true, kSecond);
+    Stage<Stepped>::must(s.table.setFallback(s.a, 50, 50, s.clock()));
+    return {{[&s] { s.time.store(3 * kSecond + 1); },
+             [&s] { Stage<Stepped>::must(s.table.setFallback(s.a, 90, 90, s.clock())); },
+             [&s] {
+               s.acquire(s.b, 60);
+               s.acquire(s.a, 60);
+             }}};
+  });
+}
+
+TEST("a request of a target that is being removed does not reach the slot's next owner") {
+  holds(0, 100, 3, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 0}, {30, 30}, {30, 30}, true);
+    Slot third{};
+    Stage<Stepped>::must(s.table.addTarget(0, third, s.clock()));
+    auto next = std::make_shared<Slot>();
+    return {{[&s, next] {
+               s.table.removeTarget(s.a, s.clock());
+               Stage<Stepped>::must(s.table.addTarget(0, *next, s.clock()));
+               s.allocate({0, 0}, {30, 30});
+               s.table.deposit(*next, 20, 10 * kSecond, s.clock());
+             },
+             [&s] { s.acquire(s.a, 15); }},
+            [] {},
+            [&s, next] {
+              CHECK_EQ(next->index, s.a.index);
+              CHECK_EQ(s.table.levelOf(next->index, 1).level, 20);
+              CHECK_EQ(s.table.acquire(s.a, 1, 1), static_cast<int32_t>(kBadHandle));
+            }};
+  });
+}
+
+TEST("a borrower that is removed meanwhile leaves the list of freed slots whole") {
+  holds(0, 100, 3, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 0}, {10, 10}, {10, 10}, true);
+    Slot third{};
+    Stage<Stepped>::must(s.table.addTarget(0, third, s.clock()));
+    s.table.setBorrowShare(1, 1000);
+    return {{[&s] {
+               s.table.removeTarget(s.a, s.clock());
+               s.table.removeTarget(s.b, s.clock());
+             },
+             [&s] {
+               s.acquire(s.a, 90);
+               s.acquire(s.a, 25);
+             }},
+            [] {},
+            [&s] {
+              Slot one{}, two{}, none{};
+              Stage<Stepped>::must(s.table.addTarget(0, one, s.clock()));
+              Stage<Stepped>::must(s.table.addTarget(0, two, s.clock()));
+              CHECK_EQ(one.index, s.a.index);
+              CHECK_EQ(two.index, s.b.index);
+              CHECK_EQ(static_cast<int>(s.table.addTarget(0, none, s.clock())), static_cast<int>(kFull));
+            }};
+  });
+}
+
+TEST("two writers take turns, and a request goes on beside them") {
+  holds(20, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({10, 5}, {20, 20}, {20, 20}, true);
+    return {{[&s] { s.table.deposit(s.a, 30, 10 * kSecond, s.clock()); }, [&s] { s.table.deposit(s.b, 40, 10 * kSecond, s.clock()); },
+             [&s] { s.acquire(s.b, 55); }}};
+  });
+}
+
+TEST("the explorer finds a compare-exchange that is not one") {
+  const auto found = exploring<schedule::Torn>(0, 100, 2, lastTokens<schedule::Torn>);
+  CHECK(found.failures > 0);
+}
+
+TEST("the explorer finds parameters that are published after the word that names them") {
+  const auto found = exploring<schedule::Reordered>(20, 100, 2, cutTwice<schedule::Reordered>);
+  CHECK(found.failures > 0);
+}
+
+TEST("the explorer finds an admission that mixes two versions of the parameters") {
+  const auto found = exploring<schedule::Epochless>(10, 100, 2, cutWhenFull<schedule::Epochless>);
+  CHECK(found.failures > 0);
+}
+
+int main(int argc, char** argv) {
+  // Fibers and this sanitizer do not know of each other, and there is but one thread to watch.
+  if (harness::threadSanitized) {
+    std::printf("skipped: one thread of fibers has nothing for this sanitizer\n0 passed, 0 failed\n");
+    return 0;
+  }
+  return harness::main(argc, argv);
+}
+#endif
