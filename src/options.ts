@@ -1,3 +1,4 @@
+import { type AllocatorName, allocatorNames } from './allocate/allocator.js';
 import { ForetokenError } from './errors.js';
 
 /** What a request is, to a cost function: its bytes, and whatever else the caller put on it. */
@@ -10,7 +11,6 @@ export interface RequestInfo {
 /** How a request becomes tokens: one each, its bytes (at least 1), or a function of it. */
 export type Cost = 'requests' | 'bytes' | ((request: RequestInfo) => number);
 
-export type AllocatorName = 'proportional' | 'max-min';
 export type EngineName = 'auto' | 'lstm' | 'ewma' | 'last';
 
 export interface HistoryOptions {
@@ -29,7 +29,10 @@ export interface ForetokenOptions {
   borrow?: boolean;
   /** Default `requests`. */
   cost?: Cost;
-  /** How rates follow forecasts. Default `max-min`. */
+  /**
+   * How rates follow forecasts: `max-min`, `proportional`, or `credit`, where a share left to others earns
+   * credits that later bursts spend. Default `max-min`.
+   */
   allocator?: AllocatorName;
   /** What forecasts. Default `auto`: a mixture of the LSTM and classical forecasters. */
   engine?: EngineName;
@@ -177,7 +180,7 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
     capacity: numberOption('capacity', o.capacity, 1024, { min: 1, max: 16_777_214, integer: true }),
     borrow: booleanOption('borrow', o.borrow, true),
     cost: costOption(o.cost),
-    allocator: choiceOption('allocator', o.allocator, 'max-min', ['proportional', 'max-min']),
+    allocator: choiceOption('allocator', o.allocator, 'max-min', allocatorNames),
     engine: choiceOption('engine', o.engine, 'auto', ['auto', 'lstm', 'ewma', 'last']),
     refine: booleanOption('refine', o.refine, true),
     history: historyOption(o.history),

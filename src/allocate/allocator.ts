@@ -1,4 +1,5 @@
 import { ForetokenError } from '../errors.js';
+import { type CreditBook, credit } from './credit.js';
 import { maxMin } from './max-min.js';
 import { proportional } from './proportional.js';
 
@@ -14,6 +15,11 @@ export interface AllocationRequest {
   limits?: ArrayLike<number>;
   /** Tokens/s to divide; anything above 1e15 counts as that. */
   ratePerSec: number;
+  /**
+   * Accounts that `credit` goes by, the slot of each target in them, and for how long the allocation is to hold;
+   * default: all equal, and none kept.
+   */
+  accounts?: { book: CreditBook; slots: ArrayLike<number>; seconds: number };
 }
 
 /**
@@ -24,7 +30,7 @@ export interface AllocationRequest {
  */
 export type Allocator = (request: AllocationRequest) => Float64Array;
 
-export const allocators = { proportional, 'max-min': maxMin } as const satisfies Record<string, Allocator>;
+export const allocators = { proportional, 'max-min': maxMin, credit } as const satisfies Record<string, Allocator>;
 
 export type AllocatorName = keyof typeof allocators;
 

@@ -76,12 +76,12 @@ export function fill(
   least: Float64Array,
   most: Float64Array,
   total: number,
-): Float64Array {
+): Float64Array<ArrayBuffer> {
   const count = offset.length;
   let steepest = 0;
   for (let i = 0; i < count; i++) steepest = Math.max(steepest, slope[i]!);
   const shares = new Float64Array(count);
-  const raiseTo = (level: number): Float64Array => {
+  const raiseTo = (level: number): Float64Array<ArrayBuffer> => {
     for (let i = 0; i < count; i++) {
       const rise = slope[i]! > 0 ? (slope[i]! / steepest) * level : 0;
       shares[i] = Math.max(least[i]!, Math.min(most[i]!, offset[i]! + rise));

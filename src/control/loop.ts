@@ -1,3 +1,4 @@
+import { CreditBook } from '../allocate/credit.js';
 import { AllocationRules } from '../allocate/rules.js';
 import { ForetokenError } from '../errors.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
@@ -66,6 +67,7 @@ export class ControlLoop {
   readonly #onEvent: (event: ForetokenEvent) => void;
   readonly #roster: Roster;
   readonly #rules = new AllocationRules();
+  readonly #credits = new CreditBook();
   readonly #fast: FastLoop;
   #frame: ForecastFrame | undefined;
   #dirty = true;
@@ -159,6 +161,7 @@ export class ControlLoop {
       this.#fast.endStep();
       this.#setExpectations();
       this.#rules.endStep();
+      this.#credits.settle((missed * this.#options.stepMs) / 1000);
       const planned = this.#allocate();
       const report = this.#report(record, wallMs, slots);
       report.costMs = {
@@ -213,6 +216,7 @@ export class ControlLoop {
       borrow: this.#options.borrow,
       allocator: this.#options.allocator,
       rules: this.#rules,
+      credits: this.#credits,
     });
     const plannedAt = performance.now();
     try {
@@ -315,6 +319,7 @@ export class ControlLoop {
 
   #forget(slot: number): void {
     this.#rules.reset(slot);
+    this.#credits.reset(slot);
     this.#fast.forget(slot);
     for (const sums of this.#sums.values()) sums[slot] = 0;
     if (this.#stepping) this.#changed.add(slot);

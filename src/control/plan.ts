@@ -1,5 +1,6 @@
 import type { AllocatorName } from '../allocate/allocator.js';
 import { allocatorNamed } from '../allocate/allocator.js';
+import type { CreditBook } from '../allocate/credit.js';
 import { commonQuantile } from '../allocate/quantile.js';
 import type { AllocationRules } from '../allocate/rules.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
@@ -30,6 +31,8 @@ export interface PlanInput {
   allocator: AllocatorName;
   /** What has been learnt about dividing; used by `proportional` where nothing can be lent. */
   rules?: AllocationRules | undefined;
+  /** The accounts that `credit` goes by. */
+  credits?: CreditBook | undefined;
 }
 
 export interface Plan {
@@ -94,10 +97,10 @@ export function plan(input: PlanInput): Plan {
     gifts,
   );
   // Under overload the common quantile gives most to whoever asks for most, which is what `proportional` is
-  // for; `max-min` is to see what everyone would need, and cuts the greedy itself.
+  // for; the others are to see what everyone would need, and cut the greedy themselves.
   const demand = gifts.map((gift, i) => {
     const need = quantiles[i * quantileCount + q90]!;
-    const wanted = input.allocator === 'max-min' ? Math.max(gift, need - Math.max(0, held[i]!)) : gift;
+    const wanted = input.allocator !== 'proportional' ? Math.max(gift, need - Math.max(0, held[i]!)) : gift;
     return (borrow ? Math.min(wanted, need) : wanted) / stepS;
   });
   const leastOfAll = Math.min(input.leastBurst, burst / count);
@@ -126,6 +129,7 @@ export function plan(input: PlanInput): Plan {
     weights,
     limits,
     ratePerSec,
+    ...(input.credits && { accounts: { book: input.credits, slots: rows, seconds: stepS } }),
   });
   if (borrow) rates = rates.map((rate, i) => Math.max(floor[i]!, Math.min(rate, demand[i]!)));
 

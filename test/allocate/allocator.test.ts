@@ -184,6 +184,6 @@ describe('max-min', () => {
 
 it('names the allocators it knows when asked for another', () => {
   expect(() => allocatorNamed('fair')).toThrowError(ForetokenError);
-  expect(() => allocatorNamed('fair')).toThrowError(/expected proportional or max-min, got fair/);
+  expect(() => allocatorNamed('fair')).toThrowError(/expected proportional or max-min or credit, got fair/);
   expect(() => allocatorNamed('constructor')).toThrowError(ForetokenError);
 });

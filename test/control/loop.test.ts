@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { allocatorNames } from '../../src/allocate/allocator.js';
 import { Random } from '../../src/learn/random.js';
 import { World, wallStart } from './world.js';
 
@@ -309,7 +310,7 @@ describe('whatever is forecast and asked for', () => {
         fc.array(action, { minLength: 10, maxLength: 60 }),
         fc.array(fc.double({ min: 0, max: 1e9, noNaN: true }), { minLength: 30, maxLength: 30 }),
         fc.boolean(),
-        fc.constantFrom('max-min' as const, 'proportional' as const),
+        fc.constantFrom(...allocatorNames),
         async (actions, forecasts, borrow, allocator) => {
           const script = (row: number, step: number) => {
             const top = forecasts[(row * 7 + step) % forecasts.length]!;

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { allocatorNames } from '../../src/allocate/allocator.js';
 import { borrowShares, maxMinShares } from '../../src/allocate/shares.js';
 import { depositRoom, type PlanInput, plan } from '../../src/control/plan.js';
 import { type ForecastFrame, quantileCount } from '../../src/forecast/forecaster.js';
@@ -60,7 +61,7 @@ describe('a plan', () => {
       fc.property(
         fc.array(target, { maxLength: 12 }),
         fc.boolean(),
-        fc.constantFrom('max-min' as const, 'proportional' as const),
+        fc.constantFrom(...allocatorNames),
         fc.boolean(),
         fc.double({ min: 0, max: 1500, noNaN: true }),
         fc.constantFrom(100, 1000, 60_000),

@@ -1,4 +1,5 @@
 import { type Allocator, allocatorNamed } from '../../allocate/allocator.js';
+import { CreditBook } from '../../allocate/credit.js';
 import { trim } from '../../allocate/fill.js';
 import type { Scene } from '../scene.js';
 import type { Stage } from '../stage.js';
@@ -9,6 +10,8 @@ export class DemandFed {
   readonly #scene: Scene;
   readonly #floors: Float64Array;
   readonly #bursts: Float64Array;
+  readonly #credits = new CreditBook();
+  readonly #slots: Uint32Array;
   #demandPerSec = new Float64Array(0);
 
   constructor(scene: Scene) {
@@ -16,9 +19,11 @@ export class DemandFed {
     this.#allocator = allocatorNamed(scene.settings.allocator);
     this.#floors = new Float64Array(scene.buckets).fill(scene.floorRate);
     this.#bursts = new Float64Array(scene.buckets);
+    this.#slots = Uint32Array.from(this.#bursts, (_, i) => i);
   }
 
   allocate(stage: Stage, demandPerSec: ArrayLike<number>): void {
+    this.#credits.settle(this.#scene.settings.stepMs / 1000);
     this.#demandPerSec = Float64Array.from(demandPerSec);
     this.#publish(stage, demandPerSec);
     stage.expect(demandPerSec);
@@ -36,9 +41,10 @@ export class DemandFed {
   #publish(stage: Stage, demandPerSec: ArrayLike<number>): void {
     const { settings, floorBurst, buckets, reservoirBurst } = this.#scene;
     const { ratePerSec } = settings;
+    const accounts = { book: this.#credits, slots: this.#slots, seconds: settings.stepMs / 1000 };
     // Deposits may have taken all of the reservoir's burst, and what rounding left to it with it.
     const burst = (settings.burst - reservoirBurst) * (reservoirBurst > 0 ? 1 - 1e-6 : 1);
-    const rates = this.#allocator({ demandPerSec, floorPerSec: this.#floors, ratePerSec });
+    const rates = this.#allocator({ demandPerSec, floorPerSec: this.#floors, ratePerSec, accounts });
     const shared = burst - floorBurst * buckets;
     for (let i = 0; i < buckets; i++) this.#bursts[i] = floorBurst + (shared * rates[i]!) / ratePerSec;
     stage.allocate(rates, trim(this.#bursts, burst));
