@@ -268,6 +268,15 @@ Napi::Value setFallback(const Napi::CallbackInfo& info) {
   return status(info, a.table.setFallback(slot, a.region->rateUnits(number(info, 1)), a.region->units(number(info, 2)), a.clock));
 }
 
+// (handle)
+Napi::Value endow(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  if (!a.open()) return status(info, kClosed);
+  if (!slotOf(number(info, 0), slot)) return status(info, kStale);
+  return status(info, a.table.endow(slot, a.clock));
+}
+
 // Rate and burst of each slot; false if one of those that count, from `from` on, is no amount.
 bool sharesOf(const Attachment& a, const double* pairs, uint32_t from, std::vector<PlainTable::Share>& shares) {
   for (uint32_t i = from; i < shares.size(); ++i) {
@@ -563,6 +572,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   cold("setLimit", setLimit);
   cold("setFallback", setFallback);
   cold("setFallbacks", setFallbacks);
+  cold("endow", endow);
   cold("allocate", allocate);
   cold("deposit", deposit);
   cold("withdraw", withdraw);

@@ -176,8 +176,9 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   }
 
   /**
-   * Adds a target. With a controller its rate is allocated within a tick; until then, where borrowing is on, it
-   * draws on the reservoir.
+   * Adds a target. It has its reservation, or without borrowing its weighted share, at once as far as that is not
+   * allocated to others, and where borrowing is on draws on the reservoir; the controller allocates anew within
+   * milliseconds.
    * @throws DUPLICATE_TARGET, TABLE_FULL, OVERCOMMITTED when the reservations exceed the resource's rate,
    *   INVALID_OPTION, CLOSED
    */
@@ -194,7 +195,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
         if (typeof name !== 'string' || name === '')
           throw new ForetokenError(
             'INVALID_ARGUMENT',
-            `name: expected a string that is not empty, got ${String(name)}`,
+            `name: expected a string that is not empty, got ${typeof name === 'string' ? JSON.stringify(name) : String(name)}`,
           );
         if (this.#known.has(name))
           throw new ForetokenError('DUPLICATE_TARGET', `a target named ${JSON.stringify(name)} exists`);
@@ -211,7 +212,10 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
       if (added.length > 0) this.#applyFallbacks([]);
       throw error;
     }
-    for (const known of added) this.#controller?.put(entryOf(known));
+    for (const known of added) {
+      this.table.endow(known.target.handle);
+      this.#controller?.put(entryOf(known));
+    }
     return added.map(({ target }) => target);
   }
 

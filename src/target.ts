@@ -123,6 +123,11 @@ export class Target {
 
   /** Reports a request's sizes and processing time, for the history and for finding out how busy the resource is. */
   complete(done: Completion): void {
+    if (typeof done !== 'object' || done === null)
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `completion: expected { readBytes, writeBytes, durationMs }, got ${String(done)}`,
+      );
     const { readBytes = 0, writeBytes = 0, durationMs = 0 } = done;
     for (const [name, value] of [
       ['readBytes', readBytes],

@@ -99,6 +99,8 @@ class Table {
         decision = borrow(tally, cost, nowNs, validUntil);
         if (decision == kTooLarge && own == kDenied) decision = kDenied;
       }
+      // What has been given nothing yet says nothing about what it may come to have.
+      if (decision == kTooLarge && cost <= largestAdmissible(slot, nowNs)) decision = kDenied;
     }
     if (decision > 0) [[likely]] {
       // relaxed: counters are read as totals; nothing else is inferred from their order.
@@ -187,11 +189,13 @@ class Table {
     return kOwn;
   }
 
-  // The most a request of this target may ever cost at once under the present parameters.
+  // The most a request of this target may ever cost at once under the present parameters. One that has been
+  // given nothing yet may come to have all of it, so nothing is too large for it for ever.
   uint64_t largestAdmissible(Slot slot, uint64_t nowNs) const noexcept {
     uint64_t most = capOf(slot.index, nowNs);
     const uint64_t meta = buckets_[slot.index].meta.load(std::memory_order_acquire);
     if (meta & kMayBorrow) most = std::max(most, capOf(kReservoir, nowNs));
+    if (most == 0) most = h_->resourceBurst.load(std::memory_order_relaxed);
     if (meta & kHasLimit) {
       const B& limit = limits_[slot.index];
       most = std::min(most, readParams(limit, Word{limit.word.load(std::memory_order_acquire)}.epoch()).burst);
@@ -564,6 +568,34 @@ class Table {
       }
     }
     return kOk;
+  }
+
+  // Gives a target that nothing was allocated to yet its fallback rate and burst, as far as the reservoir has
+  // them left, and the tokens that lie under that burst. So it need not wait for the next allocation.
+  template <class Clock>
+  Status endow(Slot slot, Clock&& clock) noexcept {
+    Lock lock(*this);
+    if (!lock) return kBusy;
+    if (!isLive(slot)) return kStale;
+    // After a lapse it has its fallback already.
+    if (lapsedAt(clock())) return kOk;
+    const Reading has = current(slot.index);
+    if (has.rate > 0 || has.burst > 0 || has.deposit > 0) return kOk;
+    const uint64_t fallback = tallies_[slot.index].fallback.load(std::memory_order_relaxed);
+    uint32_t rate = 0, burst = 0;
+    int64_t moved = 0;
+    const Status taken = publish(kReservoir, false, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
+      rate = encode(std::min(rateOf(fallback), p.rate));
+      burst = encode(std::min(burstOf(fallback), p.burst));
+      moved = std::clamp<int64_t>(e.level, 0, static_cast<int64_t>(decode(burst)));
+      c = Change{encode(p.rate - decode(rate)), encode(p.burst - decode(burst)), 0, 0, e.level - moved};
+      return true;
+    });
+    if (taken != kOk) return taken;
+    return publish(slot.index, false, clock, [&](const Evaluation& e, const Reading&, Change& c) {
+      c = Change{rate, burst, 0, 0, e.level + moved};
+      return true;
+    });
   }
 
   // Says that a controller is alive until `untilNs`. If the last promise lapsed, every slot first takes on

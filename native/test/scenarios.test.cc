@@ -422,3 +422,38 @@ TEST("changes that a lapse overtakes half-way keep the sums and the law") {
 }
 
 HARNESS_MAIN
+
+TEST("a new target has its share at once, as far as the reservoir has it left, and mints nothing by it") {
+  Memory<std::atomic> memory(4, 1000, 500);
+  Tab& table = memory.table;
+  uint64_t now = 10 * kSecond;
+  const auto clock = [&now] { return now; };
+  bool resumed = false;
+  table.extendValidity(now + 100 * kSecond, resumed, clock);
+  Slot first{}, second{}, third{};
+  for (Slot* slot : {&first, &second, &third}) {
+    table.addTarget(0, *slot, clock);
+    CHECK_EQ(table.acquire(*slot, 1, now), static_cast<int32_t>(kDenied));
+    CHECK_EQ(table.largestAdmissible(*slot, now), 500u);
+  }
+  table.setFallback(first, 600, 300, clock);
+  table.setFallback(second, 400, 200, clock);
+  for (int i = 0; i < 3; ++i) CHECK_EQ(static_cast<int>(table.endow(first, clock)), static_cast<int>(kOk));
+  CHECK_EQ(table.levelOf(1, now).level, 300);
+  CHECK_EQ(table.levelOf(0, now).level, 200);
+  // Half of what the second is owed has been given away as a deposit: it gets what is left.
+  CHECK_EQ(table.deposit(first, 100, now + 50 * kSecond, clock), 100u);
+  table.endow(second, clock);
+  CHECK_EQ(table.levelOf(2, now).level, 100);
+  CHECK_EQ(table.levelOf(2, now).rate, 400u);
+  CHECK_EQ(table.endow(third, clock), kOk);
+  CHECK_EQ(table.levelOf(3, now).level, 0);
+  CHECK_EQ(effectiveRates(table, now), 1000u);
+  CHECK_EQ(effectiveBursts(table, now), 500u);
+  uint64_t got = 0;
+  for (Slot slot : {first, second, third})
+    while (table.acquire(slot, 1, now) > 0) ++got;
+  CHECK_EQ(got, 500u);
+  table.removeTarget(first, clock);
+  CHECK_EQ(static_cast<int>(table.endow(first, clock)), static_cast<int>(kStale));
+}

@@ -432,10 +432,13 @@ class World {
       if (evaluate(w.level(), p, at, 0, 0).level < static_cast<int64_t>(cost)) return kDenied;
     }
     if (own.level >= static_cast<int64_t>(cost)) return kOwn;
-    const bool tooLarge = cost > own.burst + own.deposit;
-    if (!t.mayBorrow) return tooLarge ? kTooLarge : kDenied;
+    uint64_t most = own.burst + own.deposit;
+    if (t.mayBorrow) most = std::max(most, pool.burst + pool.deposit);
+    // What has been given nothing yet says nothing about what it may come to have.
+    const int32_t denied = cost > (most > 0 ? most : resourceBurst()) ? kTooLarge : kDenied;
+    if (!t.mayBorrow) return denied;
     if ((!shareHolds(at) || t.share >= static_cast<int64_t>(cost)) && pool.level >= static_cast<int64_t>(cost)) return kBorrowed;
-    return tooLarge && cost > pool.burst + pool.deposit ? kTooLarge : kDenied;
+    return denied;
   }
 
   Wide slackOf(uint32_t i) { return units(2 + reference::kGrain + slack_[i]); }

@@ -71,6 +71,7 @@ export class ControlLoop {
   readonly #fast: FastLoop;
   #frame: ForecastFrame | undefined;
   #dirty = true;
+  #hasTicked = false;
   #stepping = false;
   /** Slots that changed hands while a step was under way. */
   readonly #changed = new Set<number>();
@@ -123,16 +124,22 @@ export class ControlLoop {
     this.#lastTickMs = nowMs;
     if (this.#table.extendValidity(this.#options.failSafeMs)) {
       this.#dirty = true;
-      this.#onEvent({ kind: 'resumed', message: 'allocations begin anew from the fallback', timeMs: wallMs });
+      if (this.#hasTicked)
+        this.#onEvent({ kind: 'resumed', message: 'allocations begin anew from the fallback', timeMs: wallMs });
     }
+    this.#hasTicked = true;
     const activity = this.#table.collect();
     this.#sum(activity);
     if (this.#fast.tick(activity, tickMs)) this.#dirty = true;
     if (learnsRules(this.#options)) this.#rules.tick(this.#fast.view.demand, tickMs / 1000);
-    if (this.#dirty) {
-      this.#dirty = false;
-      this.#allocate();
-    }
+    this.settle();
+  }
+
+  /** Allocates anew if targets were added, changed or removed since the last allocation. */
+  settle(): void {
+    if (!this.#dirty) return;
+    this.#dirty = false;
+    this.#allocate();
   }
 
   /**

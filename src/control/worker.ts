@@ -89,12 +89,25 @@ async function run(): Promise<void> {
   beat();
   const timer = setInterval(beat, options.tickMs);
 
+  // Many are often put at once: one allocation for all of them.
+  let settling = false;
+  const settleSoon = (): void => {
+    if (settling) return;
+    settling = true;
+    setImmediate(() => {
+      settling = false;
+      if (!stopping) guarded('allocate', () => loop.settle());
+    });
+  };
+
   port.on('message', (message: ToController) => {
     switch (message.type) {
       case 'put':
-        return guarded('put', () => loop.put(message.entry));
+        guarded('put', () => loop.put(message.entry));
+        return settleSoon();
       case 'remove':
-        return guarded('remove', () => loop.remove(message.handle));
+        guarded('remove', () => loop.remove(message.handle));
+        return settleSoon();
       case 'watch':
         withRows = message.rows;
         return;

@@ -28,6 +28,7 @@ export interface NativeTable {
   setLimit(handle: number, ratePerSec: number, burst: number): number;
   setFallback(handle: number, ratePerSec: number, burst: number): number;
   setFallbacks(pairs: Float64Array, count: number): number;
+  endow(handle: number): number;
   allocate(pairs: Float64Array, count: number, reservoirTakesRest: boolean): number;
   deposit(handle: number, tokens: number, forMs: number): number;
   withdraw(handle: number): number;

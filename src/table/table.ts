@@ -235,6 +235,14 @@ export class BucketTable {
   }
 
   /**
+   * Gives a target that nothing was allocated to yet its fallback rate, burst and tokens, as far as the
+   * reservoir has them left. One that has an allocation keeps it.
+   */
+  endow(handle: Handle): void {
+    this.#check(this.#native.endow(handle), 'endow');
+  }
+
+  /**
    * Publishes rate and burst of every slot below `slots`, as `setFallbacks` lays them out; slot 0 is the
    * reservoir, or takes what the others leave. Throws OVERCOMMITTED and changes nothing when a sum breaks.
    */

@@ -249,3 +249,30 @@ describe('a closed Foretoken', () => {
     expect(codeOf(() => foretoken.share())).toBe('CLOSED');
   });
 });
+
+describe('a target just added to a controlled table', () => {
+  for (const borrow of [true, false]) {
+    it(`is served at once ${borrow ? 'with' : 'without'} borrowing, and its reservation holds from the start`, async () => {
+      const foretoken = await openWith({ control: true, borrow });
+      const a = foretoken.addTarget('a', { reservation: 400 });
+      expect(a.peek().ratePerSec).toBeGreaterThanOrEqual(400);
+      expect(a.tryAcquire(8)).toBe(true);
+    });
+  }
+
+  it('is not told that a request is too large before it has been given anything', async () => {
+    const foretoken = await openWith({ control: true, borrow: false });
+    foretoken.addTarget('first');
+    // Everything has been allocated to the first one by now.
+    const late = foretoken.addTarget('late');
+    await expect(late.acquire(5, { deadlineMs: 5000 })).resolves.not.toThrow();
+  });
+
+  it('raises no event: nothing has lapsed', async () => {
+    const events: string[] = [];
+    const foretoken = await openWith({ control: true, onEvent: (event) => events.push(event.kind) });
+    foretoken.addTarget('a');
+    await new Promise<void>((resolve) => foretoken.watch(() => resolve()));
+    expect(events).toEqual([]);
+  });
+});
