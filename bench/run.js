@@ -1,9 +1,18 @@
 // `npm run bench`: what a request costs beside its peers, and what a control step costs. All arms of a table
 // run interleaved in one process, so compare within one run. `--json` prints the figures as JSON.
 import { acquireBench } from './acquire.js';
-import { stepBench } from './step.js';
+import { printStep, stepBench } from './step.js';
 
+//
+// `npm run bench -- --step 100000`: only the control step, for so many targets.
 const json = process.argv.includes('--json');
+const only = process.argv.indexOf('--step');
+if (only > 0) {
+  const step = await stepBench(Number(process.argv[only + 1] ?? 10_000));
+  if (json) console.log(JSON.stringify({ step }));
+  else printStep(step);
+  process.exit(0);
+}
 const acquire = await acquireBench();
 const step = await stepBench();
 if (json) console.log(JSON.stringify({ acquire, step }));
@@ -12,9 +21,5 @@ else {
   for (const [name, { median, min, max }] of Object.entries(acquire.arms))
     console.log(`  ${name.padEnd(24)} ${median.toFixed(1).padStart(7)}   ${min.toFixed(1)}..${max.toFixed(1)}`);
   console.log(`\n  tryAcquire takes ${acquire.ratio.toFixed(2)} times limiter's TokenBucket.tryRemoveTokens\n`);
-  console.log(
-    `One step for ${step.targets.toLocaleString('en-US')} targets, ms of one core (median of ${step.steps} steps)\n`,
-  );
-  for (const [name, ms] of Object.entries(step.medianMs))
-    console.log(`  ${name.padEnd(24)} ${ms.toFixed(1).padStart(7)}`);
+  printStep(step);
 }

@@ -4,21 +4,27 @@ import { ForecastEngine } from '../dist/forecast/engine.js';
 import { openMemoryHistory } from '../dist/history/memory.js';
 import { BucketTable } from '../dist/table/table.js';
 
-const count = 10_000;
-const steps = 15;
+/** The longest horizon is scored for the first time after 300 steps, and from then on every 30. */
+const warmSteps = 330;
+const cycle = 30;
 const stepMs = 1000;
+const ticks = 10;
 const horizonsMs = [5_000, 30_000, 300_000];
 
-/** The whole step on a virtual clock, its parts as the loop itself reports them. */
-export async function stepBench() {
-  const ratePerSec = 1e6;
+/**
+ * The whole step on a virtual clock, its parts as the loop and the engine themselves report them, over a whole
+ * turn of the horizons. Every target asks in every step: idle ones would cost less.
+ * @param count targets
+ */
+export async function stepBench(count = 10_000) {
+  const ratePerSec = 100 * count;
   const options = {
     ratePerSec,
     burst: ratePerSec,
     borrow: true,
     allocator: 'max-min',
     stepMs,
-    tickMs: 100,
+    tickMs: stepMs / ticks,
     failSafeMs: 1e6,
   };
   const table = BucketTable.create({ capacity: count, ratePerSec, burst: ratePerSec, clock: 'virtual' });
@@ -36,39 +42,56 @@ export async function stepBench() {
     random = (random * 1103515245 + 12345) % 2 ** 31;
     return random / 2 ** 31;
   };
-  const parts = {};
-  const add = (name, ms) => {
-    parts[name] ??= [];
-    parts[name].push(ms);
-  };
-  for (let step = 0; step < steps; step++) {
+  const parts = new Map();
+  const add = (name, ms) => parts.set(name, [...(parts.get(name) ?? []), ms]);
+  for (let step = 0; step < warmSteps + cycle; step++) {
+    const measured = step >= warmSteps;
     let tickMs = 0;
-    for (let tick = 1; tick <= 10; tick++) {
-      table.advanceTo(step * stepMs + tick * 100);
+    for (let tick = 1; tick <= ticks; tick++) {
+      table.advanceTo(step * stepMs + tick * options.tickMs);
       for (const handle of handles) if (next() < 0.5) table.tryAcquire(handle, 1);
+      if (!measured && tick < ticks) continue;
       const started = performance.now();
-      loop.tick(step * stepMs + tick * 100);
+      loop.tick(step * stepMs + tick * options.tickMs);
       tickMs += performance.now() - started;
     }
-    const started = performance.now();
+    const spentBefore = engine.spentMs;
     const before = process.cpuUsage();
+    const started = performance.now();
     const report = await loop.step((step + 1) * stepMs);
-    const cpu = process.cpuUsage(before);
     const whole = performance.now() - started;
-    for (const [name, ms] of Object.entries(report.costMs)) add(name, ms);
+    const cpu = process.cpuUsage(before);
+    if (!measured) continue;
+    for (const [name, ms] of Object.entries(report.costMs)) {
+      add(name, ms);
+      if (name !== 'forecast') continue;
+      for (const [part, spent] of Object.entries(engine.spentMs)) add(`  ${part}`, spent - spentBefore[part]);
+    }
     add('whole step', whole);
     // Of all threads, inference included: what the step takes from the machine however busy it is.
     add('whole step, CPU time', (cpu.user + cpu.system) / 1000);
-    add('one tick', tickMs / 10);
+    add('one tick', tickMs / ticks);
   }
   await engine.close();
   await history.close();
   table.close();
-  const medianMs = Object.fromEntries(
-    Object.entries(parts).map(([name, values]) => {
-      const sorted = values.slice(5).sort((a, b) => a - b);
-      return [name, sorted[sorted.length >> 1]];
-    }),
+  const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+  return {
+    targets: count,
+    steps: cycle,
+    ms: Object.fromEntries(
+      [...parts].map(([name, values]) => [name.trim(), { mean: mean(values), most: Math.max(...values) }]),
+    ),
+  };
+}
+
+export function printStep({ targets, steps, ms }) {
+  console.log(
+    `One step for ${targets.toLocaleString('en-US')} targets, ms of one core (mean and most of ${steps} steps)\n`,
   );
-  return { targets: count, steps: steps - 5, medianMs };
+  const inner = ['features', 'model', 'score', 'mix'];
+  for (const [name, { mean, most }] of Object.entries(ms))
+    console.log(
+      `  ${(inner.includes(name) ? `  ${name}` : name).padEnd(24)} ${mean.toFixed(1).padStart(7)} ${most.toFixed(1).padStart(7)}`,
+    );
 }

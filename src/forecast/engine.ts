@@ -73,6 +73,7 @@ export class ForecastEngine implements Forecaster {
   #refining: Promise<void> | undefined;
   #refined: LstmWeights | undefined;
   #frame: ForecastFrame;
+  readonly #spentMs = { score: 0, mix: 0 };
   #lstmWorks = true;
   #closed = false;
 
@@ -132,13 +133,20 @@ export class ForecastEngine implements Forecaster {
     this.#fit(rows);
     const clean = usable(demand, rows);
     this.#recent.push(clean, rows);
-    const frames = await this.#infer(clean, rows);
+    // The model computes in its own thread while this one scores what has become due.
+    const inference = this.#infer(clean, rows);
     if (this.name === 'last') this.#last.predict(clean, rows, this.#frame);
     else {
+      const began = performance.now();
       this.#mixture.observe(clean, rows, (resolved) => this.#resolve(resolved));
+      const scored = performance.now();
+      const frames = await inference;
+      const inferred = performance.now();
       const external = [frames?.[0]?.quantiles, this.#refined ? frames?.[1]?.quantiles : undefined];
       this.#mixture.predict(rows, this.name === 'auto' && this.#lstm ? external : [], this.#frame);
       if (this.name === 'lstm' && frames) this.#copy(frames[this.#refined ? 1 : 0]!, rows);
+      this.#spentMs.score += scored - began;
+      this.#spentMs.mix += performance.now() - inferred;
     }
     await this.#maybeRefine();
     return this.#frame;
@@ -188,6 +196,11 @@ export class ForecastEngine implements Forecaster {
       yieldedMs = performance.now();
     }
     return matrix.steps;
+  }
+
+  /** What the parts of all steps so far took, ms. Features and model run beside the scoring, in another thread. */
+  get spentMs(): { features: number; model: number; score: number; mix: number } {
+    return { ...(this.#lstm?.spentMs ?? { features: 0, model: 0 }), ...this.#spentMs };
   }
 
   /** Losses so far of each kind of forecaster, pooled over rows, relative to mean demand; one entry per horizon. */

@@ -14,6 +14,9 @@ export const control = {
   length: 2,
 } as const;
 
+/** Places in `InferenceTask.costs`. */
+export const costs = { features: 0, model: 1, length: 2 } as const;
+
 /** State and results of one model; plain floats in shared memory. */
 export interface ModelMemory {
   /** Parameters, and a count of how often they were replaced. */
@@ -36,6 +39,8 @@ export interface InferenceTask {
   stepMs: number;
   horizonsMs: readonly number[];
   control: SharedArrayBuffer;
+  /** What features and models took in all, ms; float64 each. See `costs`. */
+  costs: SharedArrayBuffer;
   guard: SharedArrayBuffer;
   features: SharedArrayBuffer;
   models: ModelMemory[];
@@ -104,6 +109,8 @@ class Engine {
     const results = task.models.map((model) => new Float32Array(model.quantiles));
     const states = task.models.map((model) => ({ h: new Float32Array(model.h), c: new Float32Array(model.c) }));
     const { hidden } = this.#shape;
+    const spent = new Float64Array(task.costs);
+    const began = performance.now();
     let row = Atomics.load(words, control.rowsDone);
     let count = 0;
     for (; row < demand.length && count < chunkRows; row++) {
@@ -117,6 +124,7 @@ class Engine {
         this.#active[count++] = row;
       } else for (const quantiles of results) quantiles.fill(0, row * outputs, (row + 1) * outputs);
     }
+    const featured = performance.now();
     for (let model = 0; count > 0 && model < task.models.length; model++) {
       const { h, c } = states[model]!;
       this.#overRuns(count, (first, at, length) => {
@@ -133,6 +141,8 @@ class Engine {
       this.#publish(task, results[model]!, count);
     }
     Atomics.store(words, control.rowsDone, row);
+    spent[costs.features]! += featured - began;
+    spent[costs.model]! += performance.now() - featured;
   }
 
   /** Visits runs of active rows that lie side by side: copying them at once is ten times faster than one by one. */

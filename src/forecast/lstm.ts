@@ -9,7 +9,7 @@ import { decodeState, encodeState } from '../learn/state.js';
 import { modelsFolder, workerFile } from '../paths.js';
 import { FeatureBank, featureCount, featureVersion } from './features.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
-import { control, type InferenceTask, type ModelMemory } from './lstm-worker.js';
+import { control, costs, type InferenceTask, type ModelMemory } from './lstm-worker.js';
 
 /** The model that ships with the package; its weights lie beside it, with `.weights.bin` for `.onnx`. */
 export const shippedModelPath: string = join(modelsFolder, 'foretoken-lstm.onnx');
@@ -98,6 +98,7 @@ export class LstmForecaster implements Forecaster {
       stepMs,
       horizonsMs: this.#options.horizonsMs,
       control: words,
+      costs: new SharedArrayBuffer(8 * costs.length),
       guard: this.guard.buffer,
       features,
       models: [],
@@ -113,6 +114,12 @@ export class LstmForecaster implements Forecaster {
     // A worker's death is reported by the step that was lost with it.
     this.pool.on('error', () => {});
     guardExit(this.guard);
+  }
+
+  /** What all steps so far took in the worker, ms. */
+  get spentMs(): { features: number; model: number } {
+    const spent = new Float64Array(this.#task.costs);
+    return { features: spent[costs.features]!, model: spent[costs.model]! };
   }
 
   /** Models that run, in the order of the frames of `stepAll`. */

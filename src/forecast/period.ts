@@ -69,8 +69,10 @@ export class Periods {
     if (back > Math.min(ringSteps - 1, this.#seen[row]!)) return Number.NaN;
     let sum = 0;
     const base = row * ringSteps;
-    const first = this.#at - back + 1 + ringSteps;
-    for (let i = 0; i < steps; i++) sum += this.#ring[base + ((first + i) % ringSteps)]!;
+    const first = (this.#at - back + 1 + ringSteps) % ringSteps;
+    const unbroken = Math.min(steps, ringSteps - first);
+    for (let i = 0; i < unbroken; i++) sum += this.#ring[base + first + i]!;
+    for (let i = 0; i < steps - unbroken; i++) sum += this.#ring[base + i]!;
     return sum / steps;
   }
 
