@@ -11,20 +11,25 @@
 #include <memory>
 #include <vector>
 
-#include "region.h"
+#include "directory.h"
+#include "named.h"
+#include "process.h"
 
 namespace foretoken {
 namespace {
 
 // Positions in the frame, in doubles.
-enum FrameField : uint32_t { kHandle, kCost, kDecision, kLevel, kRate, kBurst, kDeposit, kWaitMs, kRead, kWrite, kDuration, kFrameFields };
+enum FrameField : uint32_t { kHandle, kCost, kDecision, kLevel, kRate, kBurst, kDeposit, kWaitMs, kRead, kWrite, kDuration, kTicket, kFrameFields };
 
 // Columns of a collected row and of a level row, in doubles.
 enum CollectColumn : uint32_t {
   kGeneration, kArrivals, kAdmitted, kDenials, kDemandTokens, kAdmittedTokens, kBorrowedTokens,
-  kReadBytes, kWriteBytes, kCompletions, kDurationNs, kCollectColumns
+  kReadBytes, kWriteBytes, kCompletions, kDurationNs, kWaitingTokens, kCollectColumns
 };
 enum LevelColumn : uint32_t { kLevelTokens, kLevelRate, kLevelBurst, kLevelDeposit, kLevelColumns };
+
+// How long a line is held for those in it, and their seat for its thread, after they were last heard of.
+constexpr uint64_t kHoldNs = 250000000;
 
 constexpr uint32_t kBatch = 4096;
 constexpr uint32_t kPrefetchAhead = 8;
@@ -45,17 +50,30 @@ struct Attachment {
   RegionClock clock{};
   double unitsPerToken = 1;
   double largestCost = 0;  // tokens; what cannot be represented in units can never be admitted
+  uint32_t seat = kSeats;  // taken when somebody waits for the first time
+  bool holdsLine = true;   // newcomers may not pass those who wait
   std::vector<Counters> previous;
   std::vector<uint32_t> previousGeneration;
 
   bool open() const noexcept { return region != nullptr; }
+
+  void close() noexcept {
+    if (!open()) return;
+    if (seat < kSeats) table.leaveSeat(seat);
+    seat = kSeats;
+    table.leaveRole();
+    region->leave();
+    table = PlainTable();
+    region.reset();
+    previous = {};
+    previousGeneration = {};
+  }
 };
 
 struct Addon {
   std::vector<std::unique_ptr<Attachment>> attachments;
   ~Addon() {
-    for (auto& a : attachments)
-      if (a->open()) a->region->threads().fetch_sub(1, std::memory_order_relaxed);
+    for (auto& a : attachments) a->close();
   }
 };
 
@@ -102,10 +120,74 @@ napi_value acquireHot(napi_env env, napi_callback_info info) noexcept {
   return nullptr;
 }
 
+// For one who will wait if it has to: those who wait are not passed, and a denial is not counted.
+napi_value acquireOrWaitHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  double* f = a.frame->fields;
+  Slot slot{};
+  const uint64_t now = a.open() ? a.clock() : 0;
+  if (!a.open()) f[kDecision] = kClosed;
+  else if (slotOf(f[kHandle], slot) && a.table.isLive(slot) && a.table.isLineHeld(slot.index, now)) f[kDecision] = kDenied;
+  else f[kDecision] = decide(a, f[kHandle], f[kCost], now, true);
+  return nullptr;
+}
+
+uint64_t ticketIn(const Frame& frame) noexcept {
+  uint64_t ticket = 0;
+  std::memcpy(&ticket, &frame.fields[kTicket], sizeof ticket);
+  return ticket;
+}
+
+// Frame: cost in tokens. Back: decision, kOwn or why there is no place; ticket as 64 bits.
+napi_value joinLineHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  double* f = a.frame->fields;
+  Slot slot{};
+  if (!a.open()) f[kDecision] = kClosed;
+  else if (!slotOf(f[kHandle], slot) || !a.table.isLive(slot)) f[kDecision] = kBadHandle;
+  else if (const uint64_t cost = costOf(a, f[kCost]); cost == 0) f[kDecision] = f[kCost] >= a.largestCost ? kTooLarge : kBadCost;
+  else {
+    if (a.seat == kSeats) a.seat = a.table.takeSeat();
+    f[kDecision] = static_cast<int32_t>(a.seat == kSeats ? static_cast<int32_t>(kNoSeat) : static_cast<int32_t>(kOwn));
+    if (a.seat == kSeats) return nullptr;
+    a.table.showLife(a.seat, a.clock() + kHoldNs);
+    const uint64_t ticket = a.table.joinLine(slot, cost);
+    std::memcpy(&f[kTicket], &ticket, sizeof ticket);
+  }
+  return nullptr;
+}
+
+// Frame: handle, cost and ticket of the first of this thread. Back: decision; waitMs until another try is worth it;
+// level is what those before it want, tokens.
 napi_value acquireInLineHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
   double* f = a.frame->fields;
-  f[kDecision] = a.open() ? decide(a, f[kHandle], f[kCost], a.clock(), true) : kClosed;
+  Slot slot{};
+  if (!a.open()) f[kDecision] = kClosed;
+  else if (!slotOf(f[kHandle], slot)) f[kDecision] = kBadHandle;
+  else if (const uint64_t cost = costOf(a, f[kCost]); cost == 0 || a.seat == kSeats) f[kDecision] = kBadCost;
+  else {
+    const uint64_t now = a.clock();
+    a.table.showLife(a.seat, now + kHoldNs);
+    uint64_t ahead = 0;
+    const int32_t decision = a.table.acquireInLine(slot, a.seat, ticketIn(*a.frame), cost, now, a.holdsLine ? now + kHoldNs : 0, ahead);
+    f[kDecision] = decision;
+    f[kLevel] = static_cast<double>(ahead) / a.unitsPerToken;
+    if (decision > 0 || decision == kBadHandle) return nullptr;
+    if (cost > a.table.largestAdmissible(slot, now)) f[kDecision] = kTooLarge;
+    Peek p{};
+    a.table.peek(slot, cost, now, p);
+    f[kWaitMs] = p.waitNs == UINT64_MAX ? INFINITY : static_cast<double>(p.waitNs) / 1e6;
+  }
+  return nullptr;
+}
+
+// Frame: handle, which may be stale by now.
+napi_value leaveLineHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  Slot slot{};
+  if (a.open() && a.seat < kSeats && slotOf(a.frame->fields[kHandle], slot) && slot.index < a.table.slots())
+    a.table.leaveLine(slot.index, a.seat, a.clock());
   return nullptr;
 }
 
@@ -247,7 +329,8 @@ Napi::Value removeTarget(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   Slot slot{};
   if (!a.open()) return status(info, kClosed);
-  return status(info, slotOf(number(info, 0), slot) ? a.table.removeTarget(slot, a.clock) : kStale);
+  if (!slotOf(number(info, 0), slot)) return status(info, kStale);
+  return status(info, a.region->isNamed() ? Directory(*a.region).remove(slot, a.clock) : a.table.removeTarget(slot, a.clock));
 }
 
 Napi::Value setLimit(const Napi::CallbackInfo& info) {
@@ -342,8 +425,9 @@ Napi::Value tick(const Napi::CallbackInfo& info) {
   if (!a.open()) return status(info, kClosed);
   if (!out) return status(info, kInvalid);
   // On a virtual clock one thread does everything, so nothing is in flight.
-  const uint32_t threads = a.region->header().clockKind == ClockKind::kVirtual ? 1 : a.region->threads().load(std::memory_order_relaxed);
-  const TickResult r = a.table.tick(threads - 1, a.clock);
+  const uint64_t threads = a.region->header().clockKind == ClockKind::kVirtual ? 1 : a.region->attachedThreads();
+  const TickResult r = a.table.tick(static_cast<uint32_t>(std::max<uint64_t>(threads, 1) - 1), a.clock);
+  if (r.status != kOk) return status(info, r.status);
   out[0] = a.region->tokens(static_cast<double>(r.returned));
   out[1] = a.region->tokens(static_cast<double>(r.reservoir));
   out[2] = a.region->tokens(static_cast<double>(r.levels));
@@ -357,9 +441,7 @@ Napi::Value setBorrowShares(const Napi::CallbackInfo& info) {
   const uint32_t count = countOf(info, 1, a.table.highWater());
   const double* shares = doubles(info, 0, count);
   if (count == 0 || !shares || !std::all_of(shares + 1, shares + count, isAmount)) return status(info, kInvalid);
-  for (uint32_t i = 1; i < count; ++i)
-    a.table.setBorrowShare(i, static_cast<int64_t>(a.region->units(shares[i])));
-  return status(info, kOk);
+  return status(info, a.table.setBorrowShares(count, [&](uint32_t i) { return static_cast<int64_t>(a.region->units(shares[i])); }));
 }
 
 Napi::Value setMayBorrow(const Napi::CallbackInfo& info) {
@@ -387,16 +469,142 @@ Napi::Value setResource(const Napi::CallbackInfo& info) {
   return status(info, a.table.setResource(a.region->rateUnits(number(info, 0)), a.region->units(number(info, 1)), a.clock));
 }
 
-// (handle, forMs): requests of this target wait in line for so long; 0 ends it.
-Napi::Value waitInLine(const Napi::CallbackInfo& info) {
+// Says that this thread's tickets are still wanted. Returns how many changes the table has seen.
+Napi::Value showLife(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
-  Slot slot{};
   if (!a.open()) return status(info, kClosed);
-  if (!slotOf(number(info, 0), slot) || !a.table.isLive(slot)) return status(info, kStale);
-  if (!areAmounts(info, {1})) return status(info, kInvalid);
-  const double ms = number(info, 1);
-  a.table.waitInLine(slot.index, ms > 0 ? afterMs(a, ms) : 0);
+  return Napi::Number::New(info.Env(), static_cast<double>(a.table.showLife(a.seat, a.clock() + kHoldNs)));
+}
+
+Napi::Value setHoldsLine(const Napi::CallbackInfo& info) {
+  self(info).holdsLine = number(info, 0) == 1;
+  return info.Env().Undefined();
+}
+
+// ---- the controller role ----
+
+// (forMs): the term, 0 if the role is not to be had, or a negative status.
+Napi::Value takeRole(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  if (!areAmounts(info, {0})) return status(info, kInvalid);
+  return Napi::Number::New(info.Env(), static_cast<double>(a.table.takeRole(static_cast<uint64_t>(number(info, 0) * 1e6), a.clock)));
+}
+
+Napi::Value renewRole(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  if (!areAmounts(info, {0})) return status(info, kInvalid);
+  return status(info, a.table.renewRole(static_cast<uint64_t>(number(info, 0) * 1e6), a.clock));
+}
+
+Napi::Value leaveRole(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (a.open()) a.table.leaveRole();
+  return info.Env().Undefined();
+}
+
+// (out Float64Array): process that holds the role, 0 if none; term; repairs the table has seen; 1 if a promise holds.
+Napi::Value roleState(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  double* out = doubles(info, 0, 4);
+  if (!a.open()) return status(info, kClosed);
+  if (!out) return status(info, kInvalid);
+  const PlainHeader& h = a.region->header();
+  const uint64_t now = a.clock(), holder = h.controllerPid.load(std::memory_order_acquire);
+  const bool held = holder && now < h.controllerUntilNs.load(std::memory_order_acquire) && !isProcessGone(holder);
+  const uint64_t valid = h.validUntil.load(std::memory_order_acquire);
+  out[0] = held ? pidOf(holder) : 0;
+  out[1] = static_cast<double>(h.controllerTerm.load(std::memory_order_acquire));
+  out[2] = static_cast<double>(h.repairs.load(std::memory_order_relaxed));
+  out[3] = !(valid & 1) && (valid >> 1) >= now;
   return status(info, kOk);
+}
+
+// ---- targets by name, in named regions ----
+
+bool textOf(const Napi::CallbackInfo& info, size_t i, std::string& text) {
+  if (i >= info.Length() || !info[i].IsString()) return false;
+  text = info[i].As<Napi::String>().Utf8Value();
+  return !text.empty() && text.size() <= kLongestName;
+}
+
+Settings settingsAt(const double* values) { return {values[0], values[1], values[2], values[3]}; }
+
+// (name, mayBorrow, settings Float64Array): the handle. settings[4] comes back as 1 if there was one already.
+Napi::Value putTarget(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  std::string name;
+  double* settings = doubles(info, 2, 5);
+  if (!a.region->isNamed() || !textOf(info, 0, name) || !settings) return status(info, kInvalid);
+  Slot slot{};
+  bool existed = false;
+  const Status s = Directory(*a.region).put(name, number(info, 1) == 1 ? kMayBorrow : 0, settingsAt(settings), slot, existed, a.clock);
+  if (s != kOk) return status(info, s);
+  settings[4] = existed;
+  return Napi::Number::New(info.Env(), handleOf(slot));
+}
+
+// (name, settings Float64Array): the handle; its settings come back.
+Napi::Value lookUpTarget(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  std::string name;
+  double* out = doubles(info, 1, 4);
+  if (!a.region->isNamed() || !textOf(info, 0, name) || !out) return status(info, kStale);
+  Slot slot{};
+  Settings settings{};
+  const Status s = Directory(*a.region).lookUp(name, slot, settings);
+  if (s != kOk) return status(info, s);
+  std::memcpy(out, &settings, sizeof settings);
+  return Napi::Number::New(info.Env(), handleOf(slot));
+}
+
+// (handle, settings Float64Array)
+Napi::Value describeTarget(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  Slot slot{};
+  const double* settings = doubles(info, 1, 4);
+  if (!a.region->isNamed() || !settings) return status(info, kInvalid);
+  if (!slotOf(number(info, 0), slot)) return status(info, kStale);
+  return status(info, Directory(*a.region).set(slot, settingsAt(settings)));
+}
+
+Napi::Value rosterVersion(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  const bool named = a.open() && a.region->isNamed();
+  return Napi::Number::New(info.Env(), named ? static_cast<double>(Directory(*a.region).version()) : 0);
+}
+
+// (version): what has changed since, as [slot, handle, name, reservation, weight, limit, limitBurst, …], handle 0 and
+// name '' where nobody is any more. Or a negative status.
+Napi::Value roster(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  if (!a.open()) return status(info, kClosed);
+  if (!a.region->isNamed() || !areAmounts(info, {0})) return status(info, kInvalid);
+  const auto env = info.Env();
+  struct Row {
+    Slot slot;
+    std::string name;
+    Settings settings;
+  };
+  std::vector<Row> rows;
+  const Status s = Directory(*a.region).changedSince(static_cast<uint64_t>(number(info, 0)), [&](Slot slot, std::string_view name, const Settings& settings) {
+    rows.push_back({slot, std::string(name), settings});
+  });
+  if (s != kOk) return status(info, s);
+  auto array = Napi::Array::New(env, rows.size() * 7);
+  uint32_t at = 0;
+  for (const Row& row : rows) {
+    array.Set(at++, Napi::Number::New(env, row.slot.index));
+    array.Set(at++, Napi::Number::New(env, row.name.empty() ? 0 : handleOf(row.slot)));
+    array.Set(at++, Napi::String::New(env, row.name));
+    for (const double value : {row.settings.reservation, row.settings.weight, row.settings.limit, row.settings.limitBurst})
+      array.Set(at++, Napi::Number::New(env, value));
+  }
+  return array;
 }
 
 // Differences since this attachment collected last, one row per slot: see CollectColumn. Returns the rows.
@@ -410,6 +618,7 @@ Napi::Value collect(const Napi::CallbackInfo& info) {
     a.previous.resize(used);
     a.previousGeneration.resize(used);
   }
+  const uint64_t nowNs = a.clock();
   for (uint32_t i = 0; i < used; ++i) {
     double* row = out + static_cast<size_t>(i) * kCollectColumns;
     uint64_t meta = a.table.metaOf(i);
@@ -422,7 +631,8 @@ Napi::Value collect(const Napi::CallbackInfo& info) {
     if (a.previousGeneration[i] != generation) last = Counters{};
     a.previousGeneration[i] = generation;
     const auto tokens = [&](uint64_t from, uint64_t to) { return a.region->tokens(static_cast<double>(static_cast<int64_t>(to - from))); };
-    const auto count = [](uint64_t from, uint64_t to) { return static_cast<double>(to - from); };
+    // Denials fall when one who waited is admitted.
+    const auto count = [](uint64_t from, uint64_t to) { return static_cast<double>(static_cast<int64_t>(to - from)); };
     row[kGeneration] = meta & kLive ? generation : 0;
     row[kAdmitted] = count(last.admitted, now.admitted);
     row[kDenials] = count(last.denied, now.denied);
@@ -434,6 +644,7 @@ Napi::Value collect(const Napi::CallbackInfo& info) {
     row[kWriteBytes] = count(last.writeBytes, now.writeBytes);
     row[kCompletions] = count(last.completions, now.completions);
     row[kDurationNs] = count(last.durationNs, now.durationNs);
+    row[kWaitingTokens] = a.region->tokens(static_cast<double>(a.table.tokensWaiting(i, nowNs)));
     last = now;
   }
   return Napi::Number::New(info.Env(), used);
@@ -458,6 +669,7 @@ Napi::Value totals(const Napi::CallbackInfo& info) {
   out[kWriteBytes] = static_cast<double>(c.writeBytes);
   out[kCompletions] = static_cast<double>(c.completions);
   out[kDurationNs] = static_cast<double>(c.durationNs);
+  out[kWaitingTokens] = a.region->tokens(static_cast<double>(a.table.tokensWaiting(slot.index, a.clock())));
   return status(info, kOk);
 }
 
@@ -524,14 +736,7 @@ Napi::Value highWater(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value close(const Napi::CallbackInfo& info) {
-  Attachment& a = self(info);
-  if (a.open()) {
-    a.region->threads().fetch_sub(1, std::memory_order_relaxed);
-    a.region.reset();
-    a.table = PlainTable();
-    a.previous = {};
-    a.previousGeneration = {};
-  }
+  self(info).close();
   return info.Env().Undefined();
 }
 
@@ -550,7 +755,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   a->clock = region->clock();
   a->unitsPerToken = region->unitsPerToken();
   a->largestCost = static_cast<double>(kLevelLimit) / a->unitsPerToken;
-  region->threads().fetch_add(1, std::memory_order_relaxed);
+  region->enter();
 
   auto object = Napi::Object::New(env);
   const auto hot = [&](const char* name, napi_callback callback) {
@@ -559,7 +764,10 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
     object.Set(name, Napi::Value(env, fn));
   };
   hot("acquire", acquireHot);
+  hot("acquireOrWait", acquireOrWaitHot);
+  hot("joinLine", joinLineHot);
   hot("acquireInLine", acquireInLineHot);
+  hot("leaveLine", leaveLineHot);
   hot("acquireBatch", acquireBatchHot);
   hot("complete", completeHot);
   hot("peek", peekHot);
@@ -582,7 +790,17 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   cold("setMayBorrow", setMayBorrow);
   cold("extendValidity", extendValidity);
   cold("setResource", setResource);
-  cold("waitInLine", waitInLine);
+  cold("showLife", showLife);
+  cold("setHoldsLine", setHoldsLine);
+  cold("takeRole", takeRole);
+  cold("renewRole", renewRole);
+  cold("leaveRole", leaveRole);
+  cold("roleState", roleState);
+  cold("putTarget", putTarget);
+  cold("lookUpTarget", lookUpTarget);
+  cold("describeTarget", describeTarget);
+  cold("rosterVersion", rosterVersion);
+  cold("roster", roster);
   cold("collect", collect);
   cold("totals", totals);
   cold("levels", levels);
@@ -594,6 +812,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   object.Set("token", region->token());
   object.Set("capacity", Napi::Number::New(env, region->header().capacity));
   object.Set("clock", region->header().clockKind == ClockKind::kTsc ? "tsc" : region->header().clockKind == ClockKind::kVirtual ? "virtual" : "monotonic");
+  object.Set("named", Napi::Boolean::New(env, region->isNamed()));
   object.Set("virtual", Napi::Boolean::New(env, region->header().clockKind == ClockKind::kVirtual));
   Frame* frame = a->frame.get();
   std::memset(frame, 0, sizeof(Frame));
@@ -605,7 +824,17 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   return object;
 }
 
-// ({capacity, rate, burst, virtual, areaBytes}) - validated by TypeScript; null when memory cannot be had.
+// What kept a region from being had: a number of Refusal, and the system's reason where it has one.
+Napi::Value refusalObject(Napi::Env env, Refusal refusal) {
+  const int error = errno;
+  auto object = Napi::Object::New(env);
+  object.Set("refusal", Napi::Number::New(env, static_cast<int>(refusal)));
+  object.Set("reason", refusal == Refusal::kSystem ? std::strerror(error) : "");
+  return object;
+}
+
+// ({capacity, rate, burst, virtual, areaBytes, name}) - validated by TypeScript; null when memory cannot be had, what
+// refusalObject says when it is not to be had by that name.
 Napi::Value createTable(const Napi::CallbackInfo& info) {
   const auto env = info.Env();
   if (info.Length() < 1 || !info[0].IsObject()) return env.Null();
@@ -618,9 +847,16 @@ Napi::Value createTable(const Napi::CallbackInfo& info) {
   if (!(capacity >= 1 && capacity <= kMaxCapacity) || !(rate >= 0) || !(burst >= 0) || !(area >= 0 && area < 1e12)) return env.Null();
   const bool isVirtual = o.Get("virtual").ToBoolean().Value(), isSystem = o.Get("system").ToBoolean().Value();
   const ClockKind real = !isSystem && hasInvariantTsc() && tscMultiplier() > 0 ? ClockKind::kTsc : ClockKind::kMonotonic;
-  auto region = Region::create({static_cast<uint32_t>(capacity), rate, burst, isVirtual ? ClockKind::kVirtual : real,
-                                static_cast<uint64_t>(area)});
-  return region ? attachmentObject(env, std::move(region)) : env.Null();
+  const RegionOptions options{static_cast<uint32_t>(capacity), rate, burst, isVirtual ? ClockKind::kVirtual : real, static_cast<uint64_t>(area)};
+  if (!o.Get("name").IsString()) {
+    auto region = Region::create(options);
+    return region ? attachmentObject(env, std::move(region)) : env.Null();
+  }
+  const std::string name = o.Get("name").As<Napi::String>().Utf8Value();
+  if (isVirtual || !isRegionName(name)) return env.Null();
+  Refusal refusal = Refusal::kNone;
+  auto region = Region::open(name, options, refusal);
+  return region ? attachmentObject(env, std::move(region)) : refusalObject(env, refusal);
 }
 
 // (token): null when no table of this process has it.
@@ -630,30 +866,69 @@ Napi::Value attachTable(const Napi::CallbackInfo& info) {
   return region ? attachmentObject(info.Env(), std::move(region)) : info.Env().Null();
 }
 
+Napi::Value listRegions(const Napi::CallbackInfo& info) {
+  const auto env = info.Env();
+  const std::vector<RegionReport> reports = foretoken::listRegions();
+  auto array = Napi::Array::New(env, reports.size());
+  uint32_t at = 0;
+  for (const RegionReport& r : reports) {
+    auto o = Napi::Object::New(env);
+    o.Set("name", r.name);
+    o.Set("bytes", Napi::Number::New(env, static_cast<double>(r.bytes)));
+    o.Set("refusal", Napi::Number::New(env, static_cast<int>(r.readable)));
+    o.Set("inUse", Napi::Boolean::New(env, r.inUse));
+    o.Set("capacity", Napi::Number::New(env, r.capacity));
+    o.Set("targets", Napi::Number::New(env, r.targets));
+    o.Set("ratePerSec", Napi::Number::New(env, r.ratePerSec));
+    o.Set("burst", Napi::Number::New(env, r.burst));
+    o.Set("controller", Napi::Number::New(env, r.controller));
+    auto processes = Napi::Array::New(env, r.processes.size());
+    for (uint32_t i = 0; i < r.processes.size(); ++i) processes.Set(i, Napi::Number::New(env, r.processes[i]));
+    o.Set("processes", processes);
+    array.Set(at++, o);
+  }
+  return array;
+}
+
+// (name, force)
+Napi::Value removeRegion(const Napi::CallbackInfo& info) {
+  std::string name;
+  if (!textOf(info, 0, name) || !isRegionName(name)) return refusalObject(info.Env(), Refusal::kMissing);
+  return refusalObject(info.Env(), foretoken::removeRegion(name, info.Length() > 1 && info[1].ToBoolean().Value()));
+}
+
 Napi::Object constants(Napi::Env env) {
   auto o = Napi::Object::New(env);
   const auto set = [&](const char* name, double value) { o.Set(name, Napi::Number::New(env, value)); };
   set("batch", kBatch);
   set("maxCapacity", kMaxCapacity);
   set("indexSpan", kIndexSpan);
-  set("bytesPerTarget", sizeof(PlainBucket) + sizeof(PlainTally) + sizeof(PlainCompletion));
+  set("bytesPerTarget", sizeof(PlainBucket) + sizeof(PlainTally) + sizeof(PlainCompletion) + sizeof(PlainLine));
+  set("holdMs", static_cast<double>(kHoldNs) / 1e6);
+  set("longestName", kLongestName);
   const auto group = [&](const char* name, std::initializer_list<std::pair<const char*, int>> entries) {
     auto g = Napi::Object::New(env);
     for (const auto& [key, value] : entries) g.Set(key, Napi::Number::New(env, value));
     o.Set(name, g);
   };
   group("frame", {{"handle", kHandle}, {"cost", kCost}, {"decision", kDecision}, {"level", kLevel}, {"rate", kRate}, {"burst", kBurst},
-                  {"deposit", kDeposit}, {"waitMs", kWaitMs}, {"readBytes", kRead}, {"writeBytes", kWrite}, {"durationNs", kDuration}});
+                  {"deposit", kDeposit}, {"waitMs", kWaitMs}, {"readBytes", kRead}, {"writeBytes", kWrite}, {"durationNs", kDuration}, {"ticket", kTicket}});
   group("collect", {{"generation", kGeneration}, {"arrivals", kArrivals}, {"admitted", kAdmitted}, {"denied", kDenials},
                     {"demandTokens", kDemandTokens}, {"admittedTokens", kAdmittedTokens}, {"borrowedTokens", kBorrowedTokens},
                     {"readBytes", kReadBytes}, {"writeBytes", kWriteBytes}, {"completions", kCompletions}, {"durationNs", kDurationNs},
-                    {"columns", kCollectColumns}});
+                    {"waitingTokens", kWaitingTokens}, {"columns", kCollectColumns}});
   group("levels", {{"level", kLevelTokens}, {"rate", kLevelRate}, {"burst", kLevelBurst}, {"deposit", kLevelDeposit}, {"columns", kLevelColumns}});
   group("decision", {{"own", kOwn}, {"borrowed", kBorrowed}, {"denied", kDenied}, {"badHandle", kBadHandle}, {"badCost", kBadCost},
-                     {"tooLarge", kTooLarge}, {"closed", kClosed}, {"contended", kContended}});
+                     {"tooLarge", kTooLarge}, {"closed", kClosed}, {"contended", kContended}, {"noSeat", kNoSeat}});
   group("status", {{"ok", kOk}, {"stale", kStale}, {"invalid", kInvalid}, {"overRate", kOverRate}, {"overBurst", kOverBurst},
                    {"overFallbackRate", kOverFallbackRate}, {"overFallbackBurst", kOverFallbackBurst}, {"full", kFull}, {"busy", kBusy},
-                   {"lapsed", kLapsed}});
+                   {"lapsed", kLapsed}, {"deposed", kDeposed}});
+  const auto code = [](Refusal r) { return static_cast<int>(r); };
+  group("refusal", {{"none", code(Refusal::kNone)}, {"system", code(Refusal::kSystem)}, {"notOne", code(Refusal::kNotOne)},
+                    {"abi", code(Refusal::kAbi)}, {"size", code(Refusal::kSize)}, {"clock", code(Refusal::kClock)},
+                    {"owner", code(Refusal::kOwner)}, {"notReady", code(Refusal::kNotReady)}, {"options", code(Refusal::kOptions)},
+                    {"crowded", code(Refusal::kCrowded)}, {"pidSpace", code(Refusal::kPidSpace)}, {"inUse", code(Refusal::kInUse)},
+                    {"missing", code(Refusal::kMissing)}});
   return o;
 }
 
@@ -661,6 +936,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Addon());
   exports.Set("createTable", Napi::Function::New(env, createTable, "createTable"));
   exports.Set("attachTable", Napi::Function::New(env, attachTable, "attachTable"));
+  exports.Set("listRegions", Napi::Function::New(env, listRegions, "listRegions"));
+  exports.Set("removeRegion", Napi::Function::New(env, removeRegion, "removeRegion"));
   exports.Set("constants", constants(env));
   return exports;
 }

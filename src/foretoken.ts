@@ -22,6 +22,7 @@ export interface ForetokenShare {
   token: string;
   targets: { name: string; handle: number }[];
   maxWaiting: number;
+  overtake: boolean;
   cost: 'requests' | 'bytes';
 }
 
@@ -32,9 +33,10 @@ class DataPlane {
   protected readonly byName = new Map<string, Target>();
   readonly #cost: Cost;
 
-  protected constructor(table: BucketTable, cost: Cost, maxWaiting: number) {
+  protected constructor(table: BucketTable, cost: Cost, maxWaiting: number, overtake: boolean) {
     this.table = table;
     this.waiters = new Waiters(table, maxWaiting);
+    table.holdLine(!overtake);
     this.#cost = cost;
   }
 
@@ -93,7 +95,12 @@ export class AttachedForetoken extends DataPlane implements Disposable {
   static attach(share: ForetokenShare): AttachedForetoken {
     if (share === null || typeof share !== 'object' || typeof share.token !== 'string' || !Array.isArray(share.targets))
       throw new ForetokenError('INVALID_ARGUMENT', 'share: expected what Foretoken.share() returned');
-    const attached = new AttachedForetoken(BucketTable.attach(share.token), share.cost, share.maxWaiting);
+    const attached = new AttachedForetoken(
+      BucketTable.attach(share.token),
+      share.cost,
+      share.maxWaiting,
+      share.overtake,
+    );
     for (const { name, handle } of share.targets) attached.adopt(name, handle);
     return attached;
   }
@@ -129,7 +136,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   #closing: Promise<void> | undefined;
 
   private constructor(table: BucketTable, options: ResolvedOptions) {
-    super(table, options.cost, options.maxWaiting);
+    super(table, options.cost, options.maxWaiting, options.overtake);
     this.#options = options;
   }
 
@@ -260,6 +267,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
       token: this.table.token,
       targets: [...this.byName.values()].map(({ name, handle }) => ({ name, handle })),
       maxWaiting: this.#options.maxWaiting,
+      overtake: this.#options.overtake,
       cost: typeof this.#options.cost === 'function' ? 'requests' : this.#options.cost,
     };
   }

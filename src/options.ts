@@ -54,6 +54,11 @@ export interface ForetokenOptions {
   control?: boolean;
   /** Most requests that may wait, over all targets of this thread. Default 100,000. */
   maxWaiting?: number;
+  /**
+   * Whether `tryAcquire` may pass those who wait for the same target. Default false: while requests of a target wait,
+   * those that do not are denied.
+   */
+  overtake?: boolean;
   /** Seed of everything that draws at random. Default 1. */
   seed?: number;
   /** Told of what happens in the control plane: a rung of the failure ladder, a promoted model, a failure. */
@@ -163,6 +168,7 @@ const openKeys: readonly (keyof ForetokenOptions)[] = [
   'failSafeMs',
   'control',
   'maxWaiting',
+  'overtake',
   'seed',
   'onEvent',
 ];
@@ -190,6 +196,7 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
     failSafeMs: numberOption('failSafeMs', o.failSafeMs, Math.max(2000, 2 * tickMs), { min: 2 * tickMs, max: 600_000 }),
     control: booleanOption('control', o.control, true),
     maxWaiting: numberOption('maxWaiting', o.maxWaiting, 100_000, { min: 1, max: 10_000_000, integer: true }),
+    overtake: booleanOption('overtake', o.overtake, false),
     seed: numberOption('seed', o.seed, 1, { min: 0, max: 2 ** 32 - 1, integer: true }),
     ...(o.modelPath === undefined ? {} : { modelPath: o.modelPath as string }),
     ...(o.onEvent === undefined ? {} : { onEvent: o.onEvent as (event: ForetokenEvent) => void }),

@@ -11,7 +11,10 @@ export interface Completion {
   durationMs?: number;
 }
 
-/** Running totals of a target since it was added. Tokens are net of refunds. */
+/**
+ * Running totals of a target since it was added. Tokens are net of refunds. A request that waits counts as denied until
+ * it is admitted; one that gives up stays denied.
+ */
 export interface TargetTotals {
   admitted: number;
   denied: number;
@@ -73,7 +76,7 @@ export class Target {
       throw new ForetokenError('ABORTED', 'the signal was aborted already', { cause: signal.reason });
     if (!this.#waiters.hasLine(this.handle)) {
       // Asked as one in line, so that a request which is about to wait is not counted as denied first.
-      const decision = this.#table.acquireInLine(this.handle, cost);
+      const decision = this.#table.acquireOrWait(this.handle, cost);
       if (decision > 0) return;
       this.#check(decision, cost);
     }

@@ -9,7 +9,7 @@
 namespace foretoken {
 
 inline constexpr uint64_t kMagic = 0x31304E4B544F4652ull;  // "RFOTKN01" read as little-endian bytes
-inline constexpr uint32_t kAbi = 1;
+inline constexpr uint32_t kAbi = 2;
 inline constexpr uint32_t kMaxCapacity = (1u << 24) - 2;
 
 // Slot 0 is the reservoir; targets have slots 1 to capacity.
@@ -41,6 +41,8 @@ enum Status : int32_t {
   kFull = -14,
   kBusy = -15,
   kLapsed = -16,
+  kDeposed = -17,  // the controller role has gone to another
+  kNoSeat = -18,
 };
 
 // Bits of Bucket::meta, whose upper half is the slot's generation. A freed slot has none of the flags, and in
@@ -110,6 +112,31 @@ struct alignas(32) Completion {
   Atomic<uint64_t> durationNs;
 };
 
+// Those who wait for a target, over all threads and processes.
+template <template <class> class Atomic>
+struct alignas(16) Line {
+  Atomic<uint64_t> tickets;  // token units ever asked for in this line: where the next ticket begins
+  Atomic<uint64_t> seats;    // the seats that have someone in it, one bit each
+};
+
+// A thread that waits for targets. For each of them its first ticket lies in the seat's row of tickets, 0 for
+// none. A seat whose time has run out is passed over: its thread is dead or held up.
+template <template <class> class Atomic>
+struct Seat {
+  Atomic<uint64_t> owner;  // identity of its process, 0 when free
+  Atomic<uint64_t> untilNs;
+};
+
+// A process that has the region mapped.
+template <template <class> class Atomic>
+struct Member {
+  Atomic<uint64_t> owner;  // 0 when free
+  Atomic<uint64_t> threads;
+};
+
+inline constexpr uint32_t kSeats = 64;
+inline constexpr uint32_t kMembers = 64;
+
 template <template <class> class Atomic>
 struct Header {
   // Constant once `ready` is set.
@@ -128,7 +155,9 @@ struct Header {
   uint64_t tscMultiplier;  // ns per tick, 32.32 fixed point
   Atomic<uint32_t> ready;  // the ABI's number once everything above is written
   uint32_t reserved0;
-  uint8_t pad0[40];
+  uint64_t pidSpace;        // where identities of processes mean something: the PID namespace, 0 where there is one
+  uint64_t directoryBytes;  // 0 in a table without names
+  uint8_t pad0[24];
 
   // Read by every decision, written rarely.
   Atomic<uint64_t> validUntil;  // region ns shifted left by one; the low bit says that it has lapsed
@@ -137,7 +166,7 @@ struct Header {
   uint8_t pad1[40];
 
   // The control plane's own.
-  Atomic<uint64_t> writerLock;
+  Atomic<uint64_t> writerLock;     // identity of the process that changes something, 0 when free
   Atomic<uint64_t> resourceRate;   // units per second
   Atomic<uint64_t> resourceBurst;  // units
   Atomic<uint64_t> refundsDropped;  // units of refunds that would have lifted a level above its burst
@@ -149,8 +178,9 @@ struct Header {
   Atomic<uint64_t> tickNs;
   Atomic<int64_t> tickLevels;
   Atomic<uint64_t> tickAdmitted;
-  // Who runs the loops, until when. Not used by the tables of one process.
-  Atomic<uint64_t> controllerPid;
+  // Who runs the loops, until when. The term rises whenever the role changes hands; who acts under an older one
+  // is refused. All 0 in tables of one process.
+  Atomic<uint64_t> controllerPid;  // identity
   Atomic<uint64_t> controllerUntilNs;
   Atomic<uint64_t> controllerTerm;
   // Sums of the targets' fallbacks, so that what is left for the reservoir is computed anew each time and
@@ -158,40 +188,57 @@ struct Header {
   Atomic<uint64_t> fallbackRates;
   Atomic<uint64_t> fallbackBursts;
   Atomic<uint64_t> refunded;  // units ever refunded, dropped ones included
+  // Rises with every change of rates, bursts, deposits or shares: whoever waits computes its due time anew.
+  Atomic<uint64_t> changes;
+  Atomic<uint64_t> repairs;  // times that a writer was found dead and what it had begun put right
+  // Tables opened by name only. The roster's version rises whenever a target comes, goes or is set anew.
+  Atomic<uint64_t> rosterVersion;
+  Atomic<uint64_t> rosterRepairs;  // `repairs` when the directory was last built anew
+  uint8_t pad2[56];
+
+  Seat<Atomic> seats[kSeats];
+  Member<Atomic> members[kMembers];
 };
 
 using PlainHeader = Header<std::atomic>;
 using PlainBucket = Bucket<std::atomic>;
 using PlainTally = Tally<std::atomic>;
 using PlainCompletion = Completion<std::atomic>;
+using PlainLine = Line<std::atomic>;
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free && sizeof(std::atomic<uint64_t>) == 8);
 static_assert(sizeof(PlainBucket) == 64 && offsetof(PlainBucket, params) == 8 && offsetof(PlainBucket, meta) == 56);
 static_assert(sizeof(PlainTally) == 64 && offsetof(PlainTally, borrowShare) == 40 && offsetof(PlainTally, waitUntilNs) == 56);
 static_assert(sizeof(PlainCompletion) == 32);
+static_assert(sizeof(PlainLine) == 16);
 static_assert(offsetof(PlainHeader, magic) == 0 && offsetof(PlainHeader, abi) == 8 && offsetof(PlainHeader, capacity) == 16);
 static_assert(offsetof(PlainHeader, regionBytes) == 32 && offsetof(PlainHeader, originNs) == 56 && offsetof(PlainHeader, ready) == 80);
 static_assert(offsetof(PlainHeader, validUntil) == 128 && offsetof(PlainHeader, writerLock) == 192);
 static_assert(offsetof(PlainHeader, highWater) == 224 && offsetof(PlainHeader, controllerTerm) == 280);
+static_assert(offsetof(PlainHeader, changes) == 312 && offsetof(PlainHeader, seats) == 400 && offsetof(PlainHeader, members) == 1424);
 
 inline constexpr uint64_t kHeaderBytes = 4096;
 static_assert(sizeof(PlainHeader) <= kHeaderBytes);
 
-// Where each array begins. Limits come last: their pages are touched only by targets that have one.
+// Where each array begins. Limits and the rows of tickets come last: their pages are touched only by targets that
+// have a limit, and by threads that wait. Only tables opened by name have a directory.
 struct Offsets {
-  uint64_t buckets, tallies, completions, limits, area, total;
+  uint64_t buckets, tallies, completions, lines, limits, directory, area, tickets, total;
 };
 
-constexpr Offsets offsetsFor(uint64_t capacity, uint64_t areaBytes) noexcept {
+constexpr Offsets offsetsFor(uint64_t capacity, uint64_t areaBytes, uint64_t directoryBytes = 0) noexcept {
   const uint64_t slots = capacity + 1;
   const auto page = [](uint64_t bytes) { return (bytes + 4095) & ~uint64_t{4095}; };
   Offsets o{};
   o.buckets = kHeaderBytes;
   o.tallies = page(o.buckets + slots * sizeof(PlainBucket));
   o.completions = page(o.tallies + slots * sizeof(PlainTally));
-  o.limits = page(o.completions + slots * sizeof(PlainCompletion));
-  o.area = page(o.limits + slots * sizeof(PlainBucket));
-  o.total = page(o.area + areaBytes);
+  o.lines = page(o.completions + slots * sizeof(PlainCompletion));
+  o.limits = page(o.lines + slots * sizeof(PlainLine));
+  o.directory = page(o.limits + slots * sizeof(PlainBucket));
+  o.area = page(o.directory + directoryBytes);
+  o.tickets = page(o.area + areaBytes);
+  o.total = page(o.tickets + kSeats * slots * sizeof(uint64_t));
   return o;
 }
 

@@ -1,5 +1,7 @@
 #include "region.h"
 
+#include "process.h"
+
 #include <sys/mman.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -72,6 +74,47 @@ int tokenShiftFor(double rate, double burst) noexcept {
   return std::max(fast, fine);
 }
 
+void Region::lay(const RegionOptions& options, uint64_t directoryBytes) noexcept {
+  const Offsets o = offsetsFor(options.capacity, options.areaBytes, directoryBytes);
+  auto* header = new (base_) PlainHeader();
+  header->magic = kMagic;
+  header->abi = kAbi;
+  header->headerBytes = kHeaderBytes;
+  header->capacity = options.capacity;
+  header->clockKind = options.clock;
+  if (options.clock == ClockKind::kTsc) {
+    header->tscMultiplier = tscMultiplier();
+    header->tscOrigin = readTsc();
+  }
+  header->originNs = options.clock == ClockKind::kVirtual ? 0 : monotonicNs();
+  header->tokenShift = tokenShiftFor(options.rate, options.burst);
+  header->bucketBytes = sizeof(PlainBucket);
+  header->regionBytes = o.total;
+  header->directoryBytes = directoryBytes;
+  header->areaOffset = o.area;
+  header->areaBytes = options.areaBytes;
+  header->pidSpace = directoryBytes ? pidSpace() : 0;
+  locate();
+  table_.initialise(rateUnits(options.rate), units(options.burst), clock()());
+  // release [ready]: whoever sees the ABI's number sees everything above.
+  header->ready.store(kAbi, std::memory_order_release);
+}
+
+void Region::locate() noexcept {
+  header_ = reinterpret_cast<PlainHeader*>(base_);
+  const Offsets o = offsetsFor(header_->capacity, header_->areaBytes, header_->directoryBytes);
+  unitsPerToken_ = std::ldexp(1.0, header_->tokenShift);
+  directory_ = o.directory;
+  Sharing<PlainHeader> sharing;
+  sharing.self = ownIdentity();
+  // Threads of one process do not die without their process: what they hold they also let go of.
+  if (isNamed()) sharing.isGone = isProcessGone;
+  sharing.now = [](const PlainHeader& header) { return RegionClock{&header}(); };
+  table_ = PlainTable(header_, reinterpret_cast<PlainBucket*>(base_ + o.buckets), reinterpret_cast<PlainTally*>(base_ + o.tallies),
+                      reinterpret_cast<PlainCompletion*>(base_ + o.completions), reinterpret_cast<PlainBucket*>(base_ + o.limits),
+                      reinterpret_cast<PlainLine*>(base_ + o.lines), reinterpret_cast<std::atomic<uint64_t>*>(base_ + o.tickets), sharing);
+}
+
 std::shared_ptr<Region> Region::create(const RegionOptions& options) {
   const Offsets o = offsetsFor(options.capacity, options.areaBytes);
   void* memory = mmap(nullptr, o.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -82,31 +125,11 @@ std::shared_ptr<Region> Region::create(const RegionOptions& options) {
   std::shared_ptr<Region> region(new Region());
   region->base_ = static_cast<uint8_t*>(memory);
   region->bytes_ = o.total;
-  auto* header = new (memory) PlainHeader();
-  header->magic = kMagic;
-  header->abi = kAbi;
-  header->headerBytes = kHeaderBytes;
-  header->capacity = options.capacity;
-  header->clockKind = options.clock;
-  if (options.clock == ClockKind::kTsc) {
-    header->tscMultiplier = tscMultiplier();
-    header->tscOrigin = readTsc();
-  }
-  header->tokenShift = tokenShiftFor(options.rate, options.burst);
-  header->bucketBytes = sizeof(PlainBucket);
-  header->regionBytes = o.total;
-  header->areaOffset = o.area;
-  header->areaBytes = options.areaBytes;
-  header->originNs = options.clock == ClockKind::kVirtual ? 0 : monotonicNs();
-  region->header_ = header;
-  region->unitsPerToken_ = std::ldexp(1.0, header->tokenShift);
-  region->table_ = PlainTable(header, reinterpret_cast<PlainBucket*>(region->base_ + o.buckets),
-                              reinterpret_cast<PlainTally*>(region->base_ + o.tallies),
-                              reinterpret_cast<PlainCompletion*>(region->base_ + o.completions),
-                              reinterpret_cast<PlainBucket*>(region->base_ + o.limits));
-  region->table_.initialise(region->rateUnits(options.rate), region->units(options.burst), region->clock()());
-  // release [ready]: whoever sees the ABI's number sees everything above.
-  header->ready.store(kAbi, std::memory_order_release);
+  region->lay(options, 0);
+  return remember(std::move(region));
+}
+
+std::shared_ptr<Region> Region::remember(std::shared_ptr<Region> region) {
   const std::lock_guard<std::mutex> guard(registryMutex);
   region->token_ = "foretoken-" + std::to_string(nextToken++);
   registry()[region->token_] = region;
@@ -124,6 +147,7 @@ Region::~Region() {
     const std::lock_guard<std::mutex> guard(registryMutex);
     registry().erase(token_);
   }
+  if (isNamed()) leaveFile();
   if (base_) munmap(base_, bytes_);
 }
 

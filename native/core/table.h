@@ -12,6 +12,8 @@
 // The atomic type is a parameter so that a test can put a scheduler between any two accesses.
 #pragma once
 
+#include <sched.h>
+
 #include <cmath>
 
 #include "bucket.h"
@@ -20,7 +22,11 @@ namespace foretoken {
 
 inline constexpr int kAcquireTries = 1 << 12;
 inline constexpr int kPublishTries = 1 << 16;
-inline constexpr int kLockTries = 1 << 22;
+// A holder that was put to sleep by the scheduler is waited for by yielding to it; one that is gone is found out
+// after `kLookEvery` tries.
+inline constexpr int kLockTries = 1 << 18;
+inline constexpr int kYieldEvery = 1 << 6;
+inline constexpr int kLookEvery = 1 << 10;
 inline constexpr uint64_t kLatestNs = UINT64_MAX >> 1;
 
 struct Slot {
@@ -48,6 +54,15 @@ struct TickResult {
   int64_t returned;   // units handed to the reservoir
   int64_t reservoir;  // its level after that
   int64_t levels;     // all levels together, the reservoir's included
+  Status status;
+};
+
+// Who this process is to others that share the table, and how it sees them.
+template <class Header>
+struct Sharing {
+  uint64_t self = 1;                           // stands in the writer lock while this process holds it
+  bool (*isGone)(uint64_t owner) = nullptr;    // null: nobody else can be
+  uint64_t (*now)(const Header&) = nullptr;
 };
 
 template <template <class> class Atomic>
@@ -56,11 +71,14 @@ class Table {
   using B = Bucket<Atomic>;
   using T = Tally<Atomic>;
   using C = Completion<Atomic>;
+  using L = Line<Atomic>;
   using H = Header<Atomic>;
 
   Table() noexcept = default;
-  Table(H* header, B* buckets, T* tallies, C* completions, B* limits) noexcept
-      : h_(header), buckets_(buckets), tallies_(tallies), completions_(completions), limits_(limits) {}
+  Table(H* header, B* buckets, T* tallies, C* completions, B* limits, L* lines = nullptr, Atomic<uint64_t>* tickets = nullptr,
+        Sharing<H> sharing = {}) noexcept
+      : h_(header), buckets_(buckets), tallies_(tallies), completions_(completions), limits_(limits), lines_(lines),
+        tickets_(tickets), sharing_(sharing) {}
 
   H& header() const noexcept { return *h_; }
   double unitsPerToken() const noexcept { return std::ldexp(1.0, h_->tokenShift); }
@@ -69,8 +87,8 @@ class Table {
 
   // Takes `cost` units at `nowNs`: from the target's own bucket whole, else from the reservoir within the
   // target's share. `inLine` says that the caller is the head of those who wait, whom newcomers must not
-  // overtake; its denials are not counted, because it will ask again.
-  int32_t acquire(Slot slot, uint64_t cost, uint64_t nowNs, bool inLine = false) noexcept {
+  // overtake; its denials are not counted, because it will ask again. `ahead` units are left for those before it.
+  int32_t acquire(Slot slot, uint64_t cost, uint64_t nowNs, bool inLine = false, uint64_t ahead = 0) noexcept {
     if (slot.index == kReservoir || slot.index >= slots()) return kBadHandle;
     B& bucket = buckets_[slot.index];
     T& tally = tallies_[slot.index];
@@ -83,20 +101,20 @@ class Table {
     if (!inLine && tally.waitUntilNs.load(std::memory_order_relaxed) > nowNs) [[unlikely]]
       return deny(tally, cost);
     if (meta & kHasLimit) {
-      const int32_t within = take(limits_[slot.index], nullptr, slot.generation, cost, nowNs, 0);
+      const int32_t within = take(limits_[slot.index], nullptr, slot.generation, cost, nowNs, 0, ahead);
       if (within != kOwn) {
         if (!inLine) deny(tally, cost);
         return within;
       }
     }
 
-    int32_t decision = take(bucket, &tally, slot.generation, cost, nowNs, validUntil);
+    int32_t decision = take(bucket, &tally, slot.generation, cost, nowNs, validUntil, ahead);
     if (decision == kDenied || decision == kTooLarge) {
       if (meta & kMayBorrow) {
         const int32_t own = decision;
         // The bucket of a slot that was freed a moment ago is empty too; its handle may not borrow.
         if ((bucket.meta.load(std::memory_order_acquire) >> 32) != slot.generation) [[unlikely]] return kBadHandle;
-        decision = borrow(tally, cost, nowNs, validUntil);
+        decision = borrow(tally, cost, nowNs, validUntil, ahead);
         if (decision == kTooLarge && own == kDenied) decision = kDenied;
       }
       // What has been given nothing yet says nothing about what it may come to have.
@@ -214,6 +232,89 @@ class Table {
     tallies_[index].waitUntilNs.store(untilNs, std::memory_order_relaxed);
   }
 
+  // ---- those who wait -------------------------------------------------------------------------------
+
+  // [line] A ticket is a place in a line, counted in token units: the difference of two tickets is what those
+  // between them want. Each thread shows the first ticket it holds, so whoever looks knows how much is wanted
+  // before its own. The first of all may take what there is; another only what leaves enough for all before it.
+  // So nobody is overtaken by someone who came later, and no thread has to be woken for another to go on.
+  // A thread that shows no life is passed over, with all its tickets.
+
+  // Draws a ticket. It counts as denied until it is admitted: demand is known when it arises.
+  uint64_t joinLine(Slot slot, uint64_t cost) noexcept {
+    deny(tallies_[slot.index], cost);
+    // relaxed: only the order of the tickets themselves matters.
+    const uint64_t ticket = lines_[slot.index].tickets.fetch_add(cost, std::memory_order_relaxed) + 1;
+    return ticket ? ticket : 1;  // 0 stands for none; once in 2^64 units two share a place
+  }
+
+  // The holder of a thread's first ticket tries. Until `holdUntilNs` newcomers let it pass and the others wait for
+  // its seat; 0 lets newcomers pass.
+  int32_t acquireInLine(Slot slot, uint32_t seat, uint64_t ticket, uint64_t cost, uint64_t nowNs, uint64_t holdUntilNs,
+                        uint64_t& ahead) noexcept {
+    if (!isLive(slot)) return kBadHandle;
+    L& line = lines_[slot.index];
+    // release [line]: whoever sees the seat's bit sees its ticket.
+    ticketOf(seat, slot.index).store(ticket, std::memory_order_release);
+    // acquire [line]
+    if (!(line.seats.load(std::memory_order_acquire) >> seat & 1)) line.seats.fetch_or(1ull << seat, std::memory_order_acq_rel);
+    ahead = tokensAhead(slot.index, seat, ticket, nowNs);
+    const int32_t decision = acquire(slot, cost, nowNs, true, std::min(ahead, static_cast<uint64_t>(kLevelLimit)));
+    if (decision > 0) {
+      T& tally = tallies_[slot.index];
+      tally.denied.fetch_sub(1, std::memory_order_relaxed);
+      tally.deniedTokens.fetch_sub(cost, std::memory_order_relaxed);
+    } else if (holdUntilNs) {
+      waitInLine(slot.index, holdUntilNs);
+    }
+    return decision;
+  }
+
+  // The thread has nobody in this line any more. Newcomers pass again if nobody else has.
+  void leaveLine(uint32_t index, uint32_t seat, uint64_t nowNs) noexcept {
+    ticketOf(seat, index).store(0, std::memory_order_release);
+    lines_[index].seats.fetch_and(~(1ull << seat), std::memory_order_acq_rel);
+    if (firstTicket(index, kSeats, nowNs) == 0) waitInLine(index, 0);
+  }
+
+  bool isLineHeld(uint32_t index, uint64_t nowNs) const noexcept {
+    // relaxed: see acquire.
+    return index < slots() && tallies_[index].waitUntilNs.load(std::memory_order_relaxed) > nowNs;
+  }
+
+  // What the line wants, all together; those who gave up behind the first count until it has moved on.
+  uint64_t tokensWaiting(uint32_t index, uint64_t nowNs) const noexcept {
+    if (!lines_) return 0;
+    const uint64_t first = firstTicket(index, kSeats, nowNs);
+    return first ? lines_[index].tickets.load(std::memory_order_relaxed) + 1 - first : 0;
+  }
+
+  // A seat for a thread, or kSeats when all are taken. Nobody's tickets are left in its row.
+  uint32_t takeSeat() noexcept {
+    for (uint32_t seat = 0; seat < kSeats; ++seat) {
+      uint64_t owner = h_->seats[seat].owner.load(std::memory_order_acquire);
+      if (owner && !(sharing_.isGone && sharing_.isGone(owner))) continue;
+      // Its tickets must be gone before it shows life again.
+      if (!h_->seats[seat].owner.compare_exchange_strong(owner, sharing_.self, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      h_->seats[seat].untilNs.store(0, std::memory_order_release);
+      for (uint32_t i = 0; i < highWater(); ++i)
+        if (ticketOf(seat, i).load(std::memory_order_relaxed)) ticketOf(seat, i).store(0, std::memory_order_relaxed);
+      return seat;
+    }
+    return kSeats;
+  }
+
+  void leaveSeat(uint32_t seat) noexcept {
+    h_->seats[seat].untilNs.store(0, std::memory_order_release);
+    h_->seats[seat].owner.store(0, std::memory_order_release);
+  }
+
+  // Shows that the thread is there. Returns how many changes there have been, for due times.
+  uint64_t showLife(uint32_t seat, uint64_t untilNs) noexcept {
+    if (seat < kSeats) h_->seats[seat].untilNs.store(untilNs, std::memory_order_release);
+    return h_->changes.load(std::memory_order_acquire);
+  }
+
   Counters counters(uint32_t index) const noexcept {
     const T& t = tallies_[index];
     const C& c = completions_[index];
@@ -263,8 +364,19 @@ class Table {
 
   template <class Clock>
   Status addTarget(uint64_t flags, Slot& out, Clock&& clock) noexcept {
+    return exclusively([&] { return addLocked(flags, out, clock, [](Slot) {}); });
+  }
+
+  // Does something under the writer lock, which the functions ending in Locked are called under.
+  template <class Fn>
+  Status exclusively(Fn&& fn) noexcept {
     Lock lock(*this);
-    if (!lock) return kBusy;
+    return lock ? fn() : lock.failure();
+  }
+
+  // `prepare` is told the slot before anyone can see it.
+  template <class Clock, class Fn>
+  Status addLocked(uint64_t flags, Slot& out, Clock&& clock, Fn&& prepare) noexcept {
     uint32_t index = h_->highWater.load(std::memory_order_relaxed);
     if (index < slots()) {
       h_->highWater.store(index + 1, std::memory_order_release);
@@ -286,6 +398,7 @@ class Table {
       });
     });
     if (published != kOk) return published;
+    prepare(Slot{index, generation});
     // release [slot]
     buckets_[index].meta.store((static_cast<uint64_t>(generation) << 32) | (flags & kMayBorrow) | kLive, std::memory_order_release);
     h_->liveTargets.fetch_add(1, std::memory_order_relaxed);
@@ -296,8 +409,11 @@ class Table {
   // Frees a slot. What it held goes to the reservoir; requests with its handle get kBadHandle from now on.
   template <class Clock>
   Status removeTarget(Slot slot, Clock&& clock) noexcept {
-    Lock lock(*this);
-    if (!lock) return kBusy;
+    return exclusively([&] { return removeLocked(slot, clock); });
+  }
+
+  template <class Clock>
+  Status removeLocked(Slot slot, Clock&& clock) noexcept {
     if (!isLive(slot)) return kStale;
     buckets_[slot.index].meta.store(static_cast<uint64_t>(slot.generation) << 32, std::memory_order_release);
     // Debts go along with tokens: a target cannot leave them behind and come back without.
@@ -336,7 +452,7 @@ class Table {
   template <class Clock>
   Status setLimit(Slot slot, uint64_t rate, uint64_t burst, Clock&& clock) noexcept {
     Lock lock(*this);
-    if (!lock) return kBusy;
+    if (!lock) return lock.failure();
     if (!isLive(slot)) return kStale;
     B& bucket = buckets_[slot.index];
     const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
@@ -357,7 +473,7 @@ class Table {
 
   Status setMayBorrow(Slot slot, bool may) noexcept {
     Lock lock(*this);
-    if (!lock) return kBusy;
+    if (!lock) return lock.failure();
     if (!isLive(slot)) return kStale;
     B& bucket = buckets_[slot.index];
     const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
@@ -376,7 +492,7 @@ class Table {
   template <class Clock>
   Status allocate(Share* shares, uint32_t count, bool reservoirTakesRest, Clock&& clock) noexcept {
     Lock lock(*this);
-    if (!lock) return kBusy;
+    if (!lock) return lock.failure();
     if (count == 0 || count > highWater()) return kInvalid;
     if (lapsedAt(clock())) return kLapsed;
     uint64_t rates = 0, bursts = 0, deposits = 0;
@@ -480,7 +596,7 @@ class Table {
   template <class Clock>
   TickResult tick(uint32_t otherThreads, Clock&& clock) noexcept {
     Lock lock(*this);
-    if (!lock) return {};
+    if (!lock) return {0, 0, 0, lock.failure()};
     const bool lapsed = lapsedAt(clock());
     uint64_t latest = 0;
     if (lapsed) adoptFallbacks(latest, clock);
@@ -521,7 +637,16 @@ class Table {
     h_->tickAdmitted.store(before, std::memory_order_relaxed);
     Peek reservoir{};
     peek({kReservoir, 0}, 0, now, reservoir);
-    return {returned, reservoir.level, levels + returned};
+    return {returned, reservoir.level, levels + returned, kOk};
+  }
+
+  // What each slot below `count` may borrow until this is said again; `unitsOf` is asked for each.
+  template <class Fn>
+  Status setBorrowShares(uint32_t count, Fn&& unitsOf) noexcept {
+    return exclusively([&] {
+      for (uint32_t i = 1; i < count; ++i) setBorrowShare(i, unitsOf(i));
+      return kOk;
+    });
   }
 
   void setBorrowShare(uint32_t index, int64_t units) noexcept {
@@ -533,7 +658,7 @@ class Table {
   template <class Clock>
   Status setFallback(Slot slot, uint64_t rate, uint64_t burst, Clock&& clock) noexcept {
     Lock lock(*this);
-    if (!lock) return kBusy;
+    if (!lock) return lock.failure();
     if (!isLive(slot)) return kStale;
     const uint64_t next = join(encode(rate), encode(burst));
     return settled(clock, [&](bool lapsed) { return setFallbackLocked(slot.index, next, lapsed, clock); });
@@ -543,7 +668,7 @@ class Table {
   template <class Clock>
   Status setFallbacks(const Share* shares, uint32_t count, Clock&& clock) noexcept {
     Lock lock(*this);
-    if (!lock) return kBusy;
+    if (!lock) return lock.failure();
     if (count > highWater()) return kInvalid;
     uint64_t rates = 0, bursts = 0;
     for (uint32_t i = 1; i < highWater(); ++i) {
@@ -603,7 +728,7 @@ class Table {
   template <class Clock>
   Status extendValidity(uint64_t untilNs, bool& resumed, Clock&& clock) noexcept {
     Lock lock(*this);
-    if (!lock) return kBusy;
+    if (!lock) return lock.failure();
     resumed = false;
     untilNs = std::min(untilNs, kLatestNs);
     // acq_rel [validity]: pairs with the latch in validUntilAt.
@@ -632,7 +757,7 @@ class Table {
   template <class Clock>
   Status setResource(uint64_t rate, uint64_t burst, Clock&& clock) noexcept {
     Lock lock(*this);
-    if (!lock) return kBusy;
+    if (!lock) return lock.failure();
     const Status s = settled(clock, [&](bool lapsed) {
       uint64_t rates = 0, bursts = 0;
       for (uint32_t i = 1; i < highWater(); ++i) {
@@ -660,6 +785,53 @@ class Table {
     return kOk;
   }
 
+  // ---- the controller role --------------------------------------------------------------------------
+
+  // Takes the role if nobody holds it, its time has run out, or its holder is gone. Returns the term, 0 if it is not
+  // to be had. Everything done through this table object is from then on refused once the role has gone to another.
+  template <class Clock>
+  uint64_t takeRole(uint64_t forNs, Clock&& clock) noexcept {
+    term_ = 0;
+    uint64_t term = 0;
+    const auto isHeld = [&] {
+      const uint64_t holder = h_->controllerPid.load(std::memory_order_acquire);
+      const bool inTime = clock() < h_->controllerUntilNs.load(std::memory_order_acquire);
+      return holder && inTime && !(sharing_.isGone && sharing_.isGone(holder));
+    };
+    // Who stands by asks often, and must not trouble the one who acts.
+    if (isHeld()) return 0;
+    exclusively([&] {
+      if (isHeld()) return kBusy;
+      const uint64_t now = clock();
+      term = h_->controllerTerm.load(std::memory_order_relaxed) + 1;
+      // The term first: it is what shuts the last holder out.
+      h_->controllerTerm.store(term, std::memory_order_release);
+      h_->controllerUntilNs.store(now + forNs, std::memory_order_release);
+      h_->controllerPid.store(sharing_.self, std::memory_order_release);
+      return kOk;
+    });
+    term_ = term;
+    return term;
+  }
+
+  template <class Clock>
+  Status renewRole(uint64_t forNs, Clock&& clock) noexcept {
+    if (term_ == 0) return kDeposed;
+    return exclusively([&] {
+      h_->controllerUntilNs.store(clock() + forNs, std::memory_order_release);
+      return kOk;
+    });
+  }
+
+  void leaveRole() noexcept {
+    if (term_)
+      exclusively([&] {
+        h_->controllerPid.store(0, std::memory_order_release);
+        return kOk;
+      });
+    term_ = 0;
+  }
+
   // Sums over all slots, for whoever checks the laws: {rates, bursts with deposits, fallback rates, bursts}.
   void sums(uint64_t out[4]) const noexcept {
     out[0] = out[1] = out[2] = out[3] = 0;
@@ -674,6 +846,28 @@ class Table {
   }
 
  private:
+  Atomic<uint64_t>& ticketOf(uint32_t seat, uint32_t index) const noexcept { return tickets_[static_cast<uint64_t>(seat) * slots() + index]; }
+
+  // The first ticket of a line, of seats other than this one that show life; 0 if there is none.
+  uint64_t firstTicket(uint32_t index, uint32_t except, uint64_t nowNs) const noexcept {
+    uint64_t seats = lines_[index].seats.load(std::memory_order_acquire);
+    if (except < kSeats) seats &= ~(1ull << except);
+    uint64_t first = 0;
+    for (; seats; seats &= seats - 1) {
+      const auto seat = static_cast<uint32_t>(__builtin_ctzll(seats));
+      if (h_->seats[seat].untilNs.load(std::memory_order_acquire) <= nowNs) continue;
+      const uint64_t ticket = ticketOf(seat, index).load(std::memory_order_acquire);
+      // Places wrap: what counts is the distance.
+      if (ticket && (!first || static_cast<int64_t>(ticket - first) < 0)) first = ticket;
+    }
+    return first;
+  }
+
+  uint64_t tokensAhead(uint32_t index, uint32_t seat, uint64_t ticket, uint64_t nowNs) const noexcept {
+    const uint64_t first = firstTicket(index, seat, nowNs);
+    return first && static_cast<int64_t>(ticket - first) > 0 ? ticket - first : 0;
+  }
+
   struct Change {
     uint32_t rate, burst, deposit;  // codes
     uint64_t depositUntilNs;
@@ -682,20 +876,39 @@ class Table {
 
   class Lock {
    public:
-    explicit Lock(Table& table) noexcept : table_(table), held_(false) {
-      for (int tries = 0; tries < kLockTries && !held_; ++tries) {
-        uint64_t free = 0;
+    explicit Lock(Table& table) noexcept : table_(table) {
+      for (int tries = 1; tries <= kLockTries; ++tries) {
+        uint64_t holder = 0;
         // acquire/release [writer]: one writer's changes are whole for the next.
-        held_ = table_.h_->writerLock.compare_exchange_weak(free, 1, std::memory_order_acquire, std::memory_order_relaxed);
-        if (!held_) Pause();
+        held_ = table_.h_->writerLock.compare_exchange_weak(holder, table_.sharing_.self, std::memory_order_acquire, std::memory_order_relaxed);
+        if (held_) break;
+        if (tries % kLookEvery == 0 && holder && table_.sharing_.isGone && table_.sharing_.isGone(holder)) {
+          // Killed while it held the lock: one of those who wait takes its place.
+          held_ = table_.h_->writerLock.compare_exchange_strong(holder, table_.sharing_.self, std::memory_order_acquire, std::memory_order_relaxed);
+          if (held_) {
+            table_.repair([&] { return table_.sharing_.now(*table_.h_); });
+            break;
+          }
+        }
+        if (tries % kYieldEvery == 0) sched_yield();
+        else Pause();
+      }
+      if (held_ && table_.term_ && table_.h_->controllerTerm.load(std::memory_order_acquire) != table_.term_) {
+        release();
+        failure_ = kDeposed;
       }
     }
     ~Lock() {
-      if (held_) table_.h_->writerLock.store(0, std::memory_order_release);
+      if (!held_) return;
+      // release [changes]: whoever sees the number sees the change.
+      table_.h_->changes.fetch_add(1, std::memory_order_release);
+      release();
     }
     Lock(const Lock&) = delete;
     Lock& operator=(const Lock&) = delete;
     explicit operator bool() const noexcept { return held_; }
+    // Why it is not held.
+    Status failure() const noexcept { return failure_; }
 
    private:
     static void Pause() noexcept {
@@ -703,8 +916,13 @@ class Table {
       __builtin_ia32_pause();
 #endif
     }
+    void release() noexcept {
+      table_.h_->writerLock.store(0, std::memory_order_release);
+      held_ = false;
+    }
     Table& table_;
-    bool held_;
+    bool held_ = false;
+    Status failure_ = kBusy;
   };
 
   // 29 bits, so that generation and slot fit a double's integers; never 0, which is a slot never used.
@@ -778,12 +996,13 @@ class Table {
                                              std::memory_order_acquire);
   }
 
-  int32_t take(B& bucket, T* tally, uint32_t generation, uint64_t cost, uint64_t nowNs, uint64_t validUntil) noexcept {
+  int32_t take(B& bucket, T* tally, uint32_t generation, uint64_t cost, uint64_t nowNs, uint64_t validUntil,
+               uint64_t ahead) noexcept {
     Word word{bucket.word.load(std::memory_order_acquire)};
     for (int tries = 0; tries < kAcquireTries; ++tries) {
       const Reading p = readParams(bucket, word.epoch());
       const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, tally ? tally->fallback.load(std::memory_order_relaxed) : 0);
-      if (e.level < static_cast<int64_t>(cost)) {
+      if (e.level < static_cast<int64_t>(cost + ahead)) {
         // A reading that was overtaken says nothing: only a denial under the present version counts.
         const Word again{bucket.word.load(std::memory_order_acquire)};
         if (again.epoch() == word.epoch()) return cost > e.cap ? kTooLarge : kDenied;
@@ -825,7 +1044,7 @@ class Table {
     return 0;
   }
 
-  int32_t borrow(T& tally, uint64_t cost, uint64_t nowNs, uint64_t validUntil) noexcept {
+  int32_t borrow(T& tally, uint64_t cost, uint64_t nowNs, uint64_t validUntil, uint64_t ahead) noexcept {
     const auto wanted = static_cast<int64_t>(cost);
     // Without a controller nobody divides the reservoir: it is first come, within the resource's limit.
     const bool shared = nowNs <= validUntil;
@@ -833,11 +1052,11 @@ class Table {
       // relaxed: the share is a budget of its own; the reservoir's word decides.
       int64_t share = tally.borrowShare.load(std::memory_order_relaxed);
       for (int tries = 0;; ++tries) {
-        if (share < wanted || tries == kAcquireTries) return cost > capOf(kReservoir, nowNs) ? kTooLarge : kDenied;
+        if (share < wanted + static_cast<int64_t>(ahead) || tries == kAcquireTries) return cost > capOf(kReservoir, nowNs) ? kTooLarge : kDenied;
         if (tally.borrowShare.compare_exchange_weak(share, share - wanted, std::memory_order_relaxed, std::memory_order_relaxed)) break;
       }
     }
-    const int32_t decision = take(buckets_[kReservoir], &tallies_[kReservoir], 0, cost, nowNs, validUntil);
+    const int32_t decision = take(buckets_[kReservoir], &tallies_[kReservoir], 0, cost, nowNs, validUntil, ahead);
     if (decision == kOwn) {
       tally.borrowedTokens.fetch_add(cost, std::memory_order_relaxed);
       return kBorrowed;
@@ -889,7 +1108,7 @@ class Table {
   // Happens after days of full load in one epoch; whoever finds the lock taken leaves it to the next.
   void reanchor(B& bucket, T* tally, uint64_t nowNs) noexcept {
     uint64_t free = 0;
-    if (!h_->writerLock.compare_exchange_strong(free, 1, std::memory_order_acquire, std::memory_order_relaxed)) return;
+    if (!h_->writerLock.compare_exchange_strong(free, sharing_.self, std::memory_order_acquire, std::memory_order_relaxed)) return;
     reanchorLocked(bucket, tally, nowNs);
     h_->writerLock.store(0, std::memory_order_release);
   }
@@ -1063,6 +1282,59 @@ class Table {
     return kOk;
   }
 
+  // Puts right what a writer that died may have left half done. Slots on their way in or out are freed; the sums
+  // and the queue of freed slots are made anew; the reservoir gets what the targets leave. Tokens that were on
+  // their way are lost. The directory is built anew when it is next asked.
+  template <class Clock>
+  void repair(Clock&& clock) noexcept {
+    settled(clock, [&](bool lapsed) {
+      uint64_t latest = 0;
+      if (lapsed)
+        if (const Status s = adoptFallbacks(latest, clock); s != kOk) return s;
+      uint64_t rates = 0, bursts = 0, fallbackRates = 0, fallbackBursts = 0;
+      uint32_t live = 0, head = 0, tail = 0;
+      for (uint32_t i = 1; i < highWater(); ++i) {
+        const uint64_t meta = buckets_[i].meta.load(std::memory_order_relaxed);
+        if (meta & kLive) {
+          const Reading p = current(i);
+          const uint64_t fallback = tallies_[i].fallback.load(std::memory_order_relaxed);
+          ++live;
+          rates += p.rate;
+          bursts += p.burst + p.deposit;
+          fallbackRates += rateOf(fallback);
+          fallbackBursts += burstOf(fallback);
+          continue;
+        }
+        const Status s = publish(i, lapsed, clock, [](const Evaluation&, const Reading&, Change& c) {
+          c = Change{0, 0, 0, 0, 0};
+          return true;
+        });
+        if (s != kOk) return s;
+        tallies_[i].fallback.store(0, std::memory_order_relaxed);
+        buckets_[i].meta.store(meta >> 32 << 32, std::memory_order_relaxed);
+        if (tail) buckets_[tail].meta.fetch_add(static_cast<uint64_t>(i) << kNextShift, std::memory_order_relaxed);
+        else head = i;
+        tail = i;
+      }
+      h_->freeHead.store(head, std::memory_order_relaxed);
+      h_->freeTail.store(tail, std::memory_order_relaxed);
+      h_->liveTargets.store(live, std::memory_order_relaxed);
+      h_->fallbackRates.store(fallbackRates, std::memory_order_relaxed);
+      h_->fallbackBursts.store(fallbackBursts, std::memory_order_relaxed);
+      const uint64_t maxRate = h_->resourceRate.load(std::memory_order_relaxed);
+      const uint64_t maxBurst = h_->resourceBurst.load(std::memory_order_relaxed);
+      tallies_[kReservoir].fallback.store(join(encode(less(maxRate, fallbackRates)), encode(less(maxBurst, fallbackBursts))),
+                                          std::memory_order_relaxed);
+      // [tick]: what the last one saw may be half of what it was.
+      h_->tickNs.store(0, std::memory_order_relaxed);
+      return publish(kReservoir, lapsed, clock, [&](const Evaluation& e, const Reading&, Change& c) {
+        c = Change{encode(less(maxRate, rates)), encode(less(maxBurst, bursts)), 0, 0, e.level};
+        return true;
+      });
+    });
+    h_->repairs.fetch_add(1, std::memory_order_relaxed);
+  }
+
   void resetTally(uint32_t index) noexcept {
     T& t = tallies_[index];
     C& c = completions_[index];
@@ -1081,6 +1353,10 @@ class Table {
   T* tallies_ = nullptr;
   C* completions_ = nullptr;
   B* limits_ = nullptr;
+  L* lines_ = nullptr;
+  Atomic<uint64_t>* tickets_ = nullptr;  // a row of every slot for each seat
+  Sharing<H> sharing_{};
+  uint64_t term_ = 0;  // what is done under the controller role; 0: not bound to it
 };
 
 }  // namespace foretoken

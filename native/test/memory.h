@@ -13,15 +13,17 @@ class Memory {
  public:
   using Tab = Table<Atomic>;
 
-  Memory(uint32_t capacity, uint64_t rate, uint64_t burst, uint64_t nowNs = 1)
+  Memory(uint32_t capacity, uint64_t rate, uint64_t burst, uint64_t nowNs = 1, Sharing<Header<Atomic>> sharing = {})
       : buckets_(new Bucket<Atomic>[capacity + 1]()),
         tallies_(new Tally<Atomic>[capacity + 1]()),
         completions_(new Completion<Atomic>[capacity + 1]()),
         limits_(new Bucket<Atomic>[capacity + 1]()),
+        lines_(new Line<Atomic>[capacity + 1]()),
+        tickets_(new Atomic<uint64_t>[kSeats * (capacity + 1)]()),
         header_(new Header<Atomic>()) {
     header_->capacity = capacity;
     header_->clockKind = ClockKind::kVirtual;
-    table = Tab(header_.get(), buckets_.get(), tallies_.get(), completions_.get(), limits_.get());
+    table = Tab(header_.get(), buckets_.get(), tallies_.get(), completions_.get(), limits_.get(), lines_.get(), tickets_.get(), sharing);
     table.initialise(rate, burst, nowNs);
   }
 
@@ -36,6 +38,8 @@ class Memory {
   std::unique_ptr<Tally<Atomic>[]> tallies_;
   std::unique_ptr<Completion<Atomic>[]> completions_;
   std::unique_ptr<Bucket<Atomic>[]> limits_;
+  std::unique_ptr<Line<Atomic>[]> lines_;
+  std::unique_ptr<Atomic<uint64_t>[]> tickets_;
   std::unique_ptr<Header<Atomic>> header_;
 };
 

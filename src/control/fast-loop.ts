@@ -166,7 +166,8 @@ export class FastLoop {
       const at = i * c.columns;
       const asked = data[at + c.demandTokens]!;
       view.demand[i] = asked;
-      view.denied[i] = asked - data[at + c.admittedTokens]!;
+      // Who waits counts as denied when he comes and no longer once admitted; until then he is short in every tick.
+      view.denied[i] = Math.max(0, asked - data[at + c.admittedTokens]!, data[at + c.waitingTokens]!);
       view.borrowed[i] = data[at + c.borrowedTokens]!;
       admitted += data[at + c.admittedTokens]!;
       completions += data[at + c.completions]!;

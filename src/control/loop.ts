@@ -230,7 +230,7 @@ export class ControlLoop {
       this.#table.allocate(planned.pairs, slots, true);
     } catch (error) {
       // Targets added since the roster was read, or a lapse in between: the next tick plans anew.
-      if (!(error instanceof ForetokenError) || error.code === 'CLOSED') throw error;
+      if (!(error instanceof ForetokenError) || error.code === 'CLOSED' || error.code === 'ROLE_LOST') throw error;
       this.#dirty = true;
       this.#onEvent({ kind: 'controller', message: `allocation refused: ${error.message}`, timeMs: Date.now() });
       return { planMs: plannedAt - started, applyMs: 0 };
@@ -261,6 +261,10 @@ export class ControlLoop {
     const rows: number[] = [];
     const others = otherColumns.map((column) => [column, this.#take(column)] as const);
     const named = Object.fromEntries(others) as Record<(typeof otherColumns)[number], Float64Array>;
+    // Below 0 where more of those who had waited were admitted than others denied.
+    named.denied.forEach((value, i) => {
+      if (value < 0) named.denied[i] = 0;
+    });
     for (let i = 1; i < demand.length; i++)
       if (this.#roster.live[i] && (demand[i]! > 0 || named.completions[i]! > 0 || named.admittedTokens[i] !== 0))
         rows.push(i);

@@ -16,8 +16,12 @@ export interface NativeTable {
   readonly batchCosts: ArrayBuffer;
   readonly batchDecisions: ArrayBuffer;
   readonly area?: ArrayBuffer;
+  readonly named: boolean;
   acquire(): void;
+  acquireOrWait(): void;
+  joinLine(): void;
   acquireInLine(): void;
+  leaveLine(): void;
   acquireBatch(): void;
   complete(): void;
   peek(): void;
@@ -38,7 +42,17 @@ export interface NativeTable {
   setMayBorrow(handle: number, may: 0 | 1): number;
   extendValidity(forMs: number): number;
   setResource(ratePerSec: number, burst: number): number;
-  waitInLine(handle: number, forMs: number): number;
+  showLife(): number;
+  setHoldsLine(holds: 0 | 1): void;
+  takeRole(forMs: number): number;
+  renewRole(forMs: number): number;
+  leaveRole(): void;
+  roleState(out: Float64Array): number;
+  putTarget(name: string, mayBorrow: 0 | 1, settings: Float64Array): number;
+  lookUpTarget(name: string, settings: Float64Array): number;
+  describeTarget(handle: number, settings: Float64Array): number;
+  rosterVersion(): number;
+  roster(sinceVersion: number): (number | string)[] | number;
   collect(out: Float64Array): number;
   totals(handle: number, out: Float64Array): number;
   levels(out: Float64Array): number;
@@ -57,6 +71,10 @@ export interface NativeConstants {
   readonly maxCapacity: number;
   readonly indexSpan: number;
   readonly bytesPerTarget: number;
+  /** How long a line is held, and a thread's place in it, after they were last heard of. */
+  readonly holdMs: number;
+  /** Of a target in a named table, bytes of UTF-8. */
+  readonly longestName: number;
   readonly frame: Codes<
     | 'handle'
     | 'cost'
@@ -69,6 +87,7 @@ export interface NativeConstants {
     | 'readBytes'
     | 'writeBytes'
     | 'durationNs'
+    | 'ticket'
   >;
   readonly collect: Codes<
     | 'generation'
@@ -82,11 +101,12 @@ export interface NativeConstants {
     | 'writeBytes'
     | 'completions'
     | 'durationNs'
+    | 'waitingTokens'
     | 'columns'
   >;
   readonly levels: Codes<'level' | 'rate' | 'burst' | 'deposit' | 'columns'>;
   readonly decision: Codes<
-    'own' | 'borrowed' | 'denied' | 'badHandle' | 'badCost' | 'tooLarge' | 'closed' | 'contended'
+    'own' | 'borrowed' | 'denied' | 'badHandle' | 'badCost' | 'tooLarge' | 'closed' | 'contended' | 'noSeat'
   >;
   readonly status: Codes<
     | 'ok'
@@ -99,7 +119,43 @@ export interface NativeConstants {
     | 'full'
     | 'busy'
     | 'lapsed'
+    | 'deposed'
   >;
+  readonly refusal: Codes<
+    | 'none'
+    | 'system'
+    | 'notOne'
+    | 'abi'
+    | 'size'
+    | 'clock'
+    | 'owner'
+    | 'notReady'
+    | 'options'
+    | 'crowded'
+    | 'pidSpace'
+    | 'inUse'
+    | 'missing'
+  >;
+}
+
+/** Why a named region could not be had: a number of `constants.refusal`; 0 is none. */
+export interface NativeRefusal {
+  refusal: number;
+  /** The system's own words, where it was the system. */
+  reason: string;
+}
+
+export interface NativeRegion {
+  name: string;
+  bytes: number;
+  refusal: number;
+  inUse: boolean;
+  capacity: number;
+  targets: number;
+  ratePerSec: number;
+  burst: number;
+  controller: number;
+  processes: number[];
 }
 
 interface Addon {
@@ -111,8 +167,12 @@ interface Addon {
     /** CLOCK_MONOTONIC also where the processor's counter would do. */
     system: boolean;
     areaBytes: number;
-  }): NativeTable | null;
+    /** Shared by the processes of one user under this name. */
+    name?: string;
+  }): NativeTable | NativeRefusal | null;
   attachTable(token: string): NativeTable | null;
+  listRegions(): NativeRegion[];
+  removeRegion(name: string, force: boolean): NativeRefusal;
   readonly constants: NativeConstants;
 }
 

@@ -1,5 +1,6 @@
 import { ForetokenError } from '../errors.js';
 import { addon, type NativeConstants, type NativeTable } from './native.js';
+import { isRegionName, refusalError } from './regions.js';
 
 /**
  * A target's number in the table. Opaque: generation and slot. It goes stale when the target is removed;
@@ -19,6 +20,45 @@ export interface TableOptions {
    * always CLOCK_MONOTONIC; `virtual`: time moves only by `advanceTo`.
    */
   clock: 'monotonic' | 'system' | 'virtual';
+  /** Shared by the processes of one user that open this name; not with a virtual clock. */
+  name?: string;
+}
+
+/** What a look by the first in a thread's line came to. */
+export interface LineLook {
+  /** As `tryAcquire` returns it. */
+  decision: number;
+  /** Until another look is worth it, ms; Infinity: not as things stand. */
+  waitMs: number;
+  /** What those want who came before, in other threads and processes, tokens. */
+  ahead: number;
+}
+
+/** A target's settings as processes share them: tokens/s, relative, tokens/s, tokens. */
+export interface TargetSettings {
+  reservation: number;
+  weight: number;
+  limit: number;
+  limitBurst: number;
+}
+
+/** A slot of the roster that has changed. `handle` 0: nobody has it any more. */
+export interface RosterChange extends TargetSettings {
+  slot: number;
+  handle: Handle;
+  name: string;
+}
+
+/** Who runs the loops of a table that processes share. */
+export interface RoleState {
+  /** Process that holds the controller role; 0: none, or its time has run out. */
+  holder: number;
+  /** Rises whenever the role changes hands. */
+  term: number;
+  /** How often a process was found dead in the middle of a change, and the table put right. */
+  repairs: number;
+  /** Whether allocations hold; else every target has its fallback. */
+  valid: boolean;
 }
 
 /** A row of `collect`: what happened in one slot since this attachment collected last. */
@@ -50,10 +90,16 @@ export class BucketTable {
   readonly token: string;
   readonly capacity: number;
   readonly isVirtual: boolean;
+  /** Whether it is shared by name, and so has a roster. */
+  readonly isNamed: boolean;
   readonly clock: NativeTable['clock'];
   readonly constants: NativeConstants;
   readonly #native: NativeTable;
   readonly #frame: Float64Array;
+  readonly #ticket: BigUint64Array;
+  readonly #look: LineLook = { decision: 0, waitMs: 0, ahead: 0 };
+  readonly #settings = new Float64Array(5);
+  readonly #role = new Float64Array(4);
   readonly #acquire: () => void;
   readonly #batchHandles: Float64Array;
   readonly #batchCosts: Float64Array;
@@ -71,6 +117,8 @@ export class BucketTable {
     this.token = native.token;
     this.capacity = native.capacity;
     this.isVirtual = native.virtual;
+    this.isNamed = native.named;
+    this.#ticket = new BigUint64Array(native.frame, 8 * constants.frame.ticket, 1);
     this.clock = native.clock;
     this.#frame = new Float64Array(native.frame);
     this.#acquire = native.acquire;
@@ -80,6 +128,9 @@ export class BucketTable {
     this.#totals = new Float64Array(constants.collect.columns);
   }
 
+  /**
+   * @throws INVALID_OPTION, TABLE_FULL; by name also REGION_* codes, each for one reason why there is no sharing
+   */
   static create(options: TableOptions): BucketTable {
     const { createTable, constants } = addon();
     if (!Number.isInteger(options.capacity) || !validOpen(options.capacity, 1, constants.maxCapacity))
@@ -93,6 +144,12 @@ export class BucketTable {
           'INVALID_OPTION',
           `${name}: expected a number above 0 and up to 1e15, got ${String(options[name])}`,
         );
+    const { name } = options;
+    if (name !== undefined && (options.clock === 'virtual' || !isRegionName(name)))
+      throw new ForetokenError(
+        'INVALID_OPTION',
+        `name: expected 1 to 64 letters, digits, dots, dashes or underscores and a real clock, got ${JSON.stringify(name)}`,
+      );
     const native = createTable({
       capacity: options.capacity,
       rate: options.ratePerSec,
@@ -100,9 +157,11 @@ export class BucketTable {
       virtual: options.clock === 'virtual',
       system: options.clock === 'system',
       areaBytes: 0,
+      ...(name === undefined ? {} : { name }),
     });
     if (!native)
       throw new ForetokenError('TABLE_FULL', `no memory for a table of ${options.capacity} targets could be mapped`);
+    if ('refusal' in native) throw refusalError(native, name!);
     return new BucketTable(native, constants);
   }
 
@@ -125,13 +184,61 @@ export class BucketTable {
     return frame[2]!;
   }
 
-  /** As `tryAcquire`, for the head of those who wait: passes the line, and a denial is not counted. */
-  acquireInLine(handle: Handle, cost: number): number {
+  /** As `tryAcquire`, for one who will wait if it must: does not pass those who wait, and a denial is not counted. */
+  acquireOrWait(handle: Handle, cost: number): number {
     const frame = this.#frame;
     frame[0] = handle;
     frame[1] = cost;
-    this.#native.acquireInLine();
+    this.#native.acquireOrWait();
     return frame[2]!;
+  }
+
+  /**
+   * Draws a ticket. The request counts as denied until it is admitted.
+   * @returns the ticket, or the code of a refusal, below 0
+   */
+  joinLine(handle: Handle, cost: number): bigint | number {
+    const frame = this.#frame;
+    frame[0] = handle;
+    frame[1] = cost;
+    this.#native.joinLine();
+    return frame[2]! < 0 ? frame[2]! : this.#ticket[0]!;
+  }
+
+  /**
+   * The first in this thread's line of a target tries. Takes nothing that an earlier ticket of another thread needs.
+   * @returns an object that the next call changes
+   */
+  acquireInLine(handle: Handle, cost: number, ticket: bigint): LineLook {
+    const frame = this.#frame;
+    frame[0] = handle;
+    frame[1] = cost;
+    this.#ticket[0] = ticket;
+    this.#native.acquireInLine();
+    const look = this.#look;
+    look.decision = frame[2]!;
+    look.ahead = frame[3]!;
+    look.waitMs = frame[7]!;
+    return look;
+  }
+
+  /** Nobody of this thread waits for the target any more. */
+  leaveLine(handle: Handle): void {
+    this.#frame[0] = handle;
+    this.#native.leaveLine();
+  }
+
+  /**
+   * Says that this thread's tickets are still wanted; without it they are passed over after `constants.holdMs`.
+   * @returns how many changes of rates, deposits and shares the table has seen
+   */
+  showLife(): number {
+    return this.#native.showLife();
+  }
+
+  /** Whether newcomers have to wait behind those of this thread who do. True unless told otherwise. */
+  holdLine(holds: boolean): void {
+    this.#native.setHoldsLine(holds ? 1 : 0);
   }
 
   /**
@@ -200,10 +307,6 @@ export class BucketTable {
     this.#frame[1] = tokens;
     this.#native.charge();
     return this.#frame[2]! < 0 ? this.#frame[2]! : this.#frame[3]!;
-  }
-
-  waitInLine(handle: Handle, forMs: number): void {
-    this.#native.waitInLine(handle, forMs);
   }
 
   // ---- control plane ----
@@ -292,6 +395,95 @@ export class BucketTable {
 
   setResource(ratePerSec: number, burst: number): void {
     this.#check(this.#native.setResource(ratePerSec, burst), 'setResource');
+  }
+
+  // ---- the controller role, of tables that processes share ----
+
+  /**
+   * Takes the role for so long, unless somebody has it. What this attachment changes from then on is refused with
+   * ROLE_LOST once another has taken it.
+   * @returns the term, 0 if it is not to be had
+   */
+  takeRole(forMs: number): number {
+    const term = this.#native.takeRole(forMs);
+    if (term < 0) this.#refuse(term, 'takeRole');
+    return term;
+  }
+
+  /** @throws ROLE_LOST */
+  renewRole(forMs: number): void {
+    this.#check(this.#native.renewRole(forMs), 'renewRole');
+  }
+
+  leaveRole(): void {
+    this.#native.leaveRole();
+  }
+
+  role(): RoleState {
+    this.#check(this.#native.roleState(this.#role), 'role');
+    const [holder, term, repairs, valid] = this.#role as unknown as [number, number, number, number];
+    return { holder, term, repairs, valid: valid === 1 };
+  }
+
+  // ---- targets by name, of tables that processes share ----
+
+  /** The target of that name: the one there is, as it is, or a new one. @throws TABLE_FULL, INVALID_ARGUMENT */
+  putTarget(
+    name: string,
+    options: { mayBorrow: boolean; settings: TargetSettings },
+  ): { handle: Handle; existed: boolean } {
+    if (Buffer.byteLength(name) > this.constants.longestName)
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `name: expected at most ${this.constants.longestName} bytes in a table shared by name, got ${Buffer.byteLength(name)}`,
+      );
+    const handle = this.#native.putTarget(name, options.mayBorrow ? 1 : 0, this.#written(options.settings));
+    if (handle < 0) this.#refuse(handle, 'putTarget');
+    return { handle, existed: this.#settings[4] === 1 };
+  }
+
+  /** Undefined where no target has that name. */
+  lookUpTarget(name: string): { handle: Handle; settings: TargetSettings } | undefined {
+    const handle = this.#native.lookUpTarget(name, this.#settings);
+    if (handle === this.constants.status.stale) return undefined;
+    if (handle < 0) this.#refuse(handle, 'lookUpTarget');
+    const [reservation, weight, limit, limitBurst] = this.#settings as unknown as [number, number, number, number];
+    return { handle, settings: { reservation, weight, limit, limitBurst } };
+  }
+
+  /** Tells the other processes what a target is owed. Changes no rate by itself. */
+  describeTarget(handle: Handle, settings: TargetSettings): void {
+    this.#check(this.#native.describeTarget(handle, this.#written(settings)), 'describeTarget');
+  }
+
+  /** Rises whenever a target comes, goes or is described anew. */
+  get rosterVersion(): number {
+    return this.#native.rosterVersion();
+  }
+
+  /** What has changed since a version; everything there is since version 0. */
+  rosterSince(version: number): RosterChange[] {
+    const flat = this.#native.roster(version);
+    if (typeof flat === 'number') this.#refuse(flat, 'rosterSince');
+    const changes: RosterChange[] = [];
+    for (let at = 0; at < flat.length; at += 7) {
+      const [slot, handle, name, reservation, weight, limit, limitBurst] = flat.slice(at, at + 7) as [
+        number,
+        number,
+        string,
+        number,
+        number,
+        number,
+        number,
+      ];
+      changes.push({ slot, handle, name, reservation, weight, limit, limitBurst });
+    }
+    return changes;
+  }
+
+  #written({ reservation, weight, limit, limitBurst }: TargetSettings): Float64Array {
+    this.#settings.set([reservation, weight, limit, limitBurst, 0]);
+    return this.#settings;
   }
 
   // ---- reading ----
@@ -384,6 +576,8 @@ export class BucketTable {
       }
       case s.lapsed:
         throw new ForetokenError('INVALID_ARGUMENT', `${what}: no controller is alive; extendValidity comes first`);
+      case s.deposed:
+        throw new ForetokenError('ROLE_LOST', `${what}: another process has taken the controller role`);
       case s.busy:
         throw new ForetokenError('WORKER_FAILED', `${what}: the writer lock is held too long by another thread`);
       default:
