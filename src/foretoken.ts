@@ -8,14 +8,13 @@ import {
   type ForetokenOptions,
   type RequestInfo,
   type ResolvedOptions,
-  type ResolvedTarget,
   resolveOptions,
-  resolveTarget,
   type TargetOptions,
 } from './options.js';
-import { BucketTable } from './table/table.js';
+import { BucketTable, type RoleState } from './table/table.js';
 import { Waiters } from './table/waiters.js';
 import { Target } from './target.js';
+import { type Known, TargetBook, type TargetSpec } from './targets.js';
 
 /** What another thread of this process needs to attach: plain data for `workerData` or a message. */
 export interface ForetokenShare {
@@ -120,29 +119,28 @@ export class AttachedForetoken extends DataPlane implements Disposable {
   }
 }
 
-interface Known {
-  target: Target;
-  settings: ResolvedTarget;
-}
-
 /**
  * Admits work to a shared resource on behalf of many targets. Requests are decided in native shared memory by
  * whichever thread asks; a controller in a thread of its own watches, forecasts and moves tokens.
  */
 export class Foretoken extends DataPlane implements AsyncDisposable {
   readonly #options: ResolvedOptions;
-  readonly #known = new Map<string, Known>();
+  readonly #book: TargetBook;
   #controller: Controller | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(table: BucketTable, options: ResolvedOptions) {
     super(table, options.cost, options.maxWaiting, options.overtake);
     this.#options = options;
+    this.#book = new TargetBook(table, options);
   }
 
   /**
+   * With a `name`, the table of that name, which processes of one user share; it is made by the first and goes with the
+   * last. One of them holds the controller role.
    * @throws INVALID_OPTION, saying which, what was expected and what came; HISTORY_UNAVAILABLE;
-   *   NATIVE_UNAVAILABLE; WORKER_FAILED when the controller cannot start. A model that cannot be used is not an
+   *   NATIVE_UNAVAILABLE; WORKER_FAILED when the controller cannot start; by name, a REGION_* code that says why the
+   *   table cannot be shared. A model that cannot be used is not an
    *   error: the next rung of the failure ladder forecasts, and `onEvent` says so.
    */
   static async open(options: ForetokenOptions): Promise<Foretoken> {
@@ -152,6 +150,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
       ratePerSec: resolved.ratePerSec,
       burst: resolved.burst,
       clock: 'monotonic',
+      ...(resolved.name === undefined ? {} : { name: resolved.name }),
     });
     const foretoken = new Foretoken(table, resolved);
     if (resolved.control) {
@@ -177,9 +176,30 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     return this.#controller?.history ?? '';
   }
 
-  /** False once the controller has died or was never started: targets then have their fallback. */
+  /**
+   * False once the controller has died or was never started: targets then have their fallback. With a `name`, whether
+   * any process holds the controller role.
+   */
   get controlled(): boolean {
-    return this.#controller?.alive ?? false;
+    if (this.table.closed) return false;
+    return this.table.isNamed ? this.table.role().holder !== 0 : (this.#controller?.alive ?? false);
+  }
+
+  /** Who holds the controller role of a table opened by name. @throws CLOSED */
+  role(): RoleState {
+    return this.table.role();
+  }
+
+  /** @throws UNKNOWN_TARGET */
+  override target(name: string): Target {
+    if (!this.table.isNamed || this.table.closed) return super.target(name);
+    const known = this.#book.find(name);
+    if (!known) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${JSON.stringify(name)}`);
+    return this.#targetOf(known);
+  }
+
+  override has(name: string): boolean {
+    return this.table.isNamed && !this.table.closed ? this.#book.find(name) !== undefined : super.has(name);
   }
 
   /**
@@ -193,37 +213,15 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     return this.addTargets([{ name, ...options }])[0]!;
   }
 
-  /** Adds many at once: cheaper than one by one where borrowing is off. All or none. */
-  addTargets(specs: readonly ({ name: string } & TargetOptions)[]): Target[] {
+  /**
+   * Adds many at once: cheaper than one by one where borrowing is off. All or none. In a table opened by name a target
+   * that another process added is taken as it is, and what is given here is set anew.
+   */
+  addTargets(specs: readonly TargetSpec[]): Target[] {
     this.#open('addTargets');
-    const added: Known[] = [];
-    try {
-      for (const { name, ...options } of specs) {
-        if (typeof name !== 'string' || name === '')
-          throw new ForetokenError(
-            'INVALID_ARGUMENT',
-            `name: expected a string that is not empty, got ${typeof name === 'string' ? JSON.stringify(name) : String(name)}`,
-          );
-        if (this.#known.has(name))
-          throw new ForetokenError('DUPLICATE_TARGET', `a target named ${JSON.stringify(name)} exists`);
-        const settings = resolveTarget(options);
-        const handle = this.table.addTarget({ mayBorrow: this.#options.borrow });
-        const known = { target: this.make(name, handle), settings };
-        this.#known.set(name, known);
-        added.push(known);
-        this.#applyLimit(known);
-      }
-      this.#applyFallbacks(added);
-    } catch (error) {
-      for (const { target } of added) this.#drop(target);
-      if (added.length > 0) this.#applyFallbacks([]);
-      throw error;
-    }
-    for (const known of added) {
-      this.table.endow(known.target.handle);
-      this.#controller?.put(entryOf(known));
-    }
-    return added.map(({ target }) => target);
+    const added = this.#book.add(specs);
+    for (const known of added) this.#tell(known);
+    return added.map((known) => this.#targetOf(known));
   }
 
   /**
@@ -232,32 +230,19 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
    */
   updateTarget(name: string, options: TargetOptions): void {
     this.#open('updateTarget');
-    const known = this.#find(name);
-    const before = known.settings;
-    const { limit, limitBurst, ...rest } = before;
-    const finite = Number.isFinite(limit) ? { limit, limitBurst } : {};
-    const merged = { ...rest, ...finite, ...options };
-    if (options.limit !== undefined && options.limitBurst === undefined) delete merged.limitBurst;
-    known.settings = resolveTarget(merged);
-    try {
-      this.#applyFallbacks([known]);
-    } catch (error) {
-      known.settings = before;
-      this.#applyFallbacks([known]);
-      throw error;
-    }
-    this.#applyLimit(known);
-    this.#controller?.put(entryOf(known));
+    this.#tell(this.#book.update(name, options));
   }
 
-  /** Removes a target; whoever waits for it gets UNKNOWN_TARGET, and its handle is stale from now on. */
+  /**
+   * Removes a target, for every process that shares it; whoever waits for it gets UNKNOWN_TARGET, and its handle is
+   * stale from now on.
+   */
   removeTarget(name: string): void {
     this.#open('removeTarget');
-    const { target } = this.#find(name);
-    this.#drop(target);
-    this.#controller?.remove(target.handle);
-    this.#applyFallbacks([]);
-    this.waiters.dismiss(target.handle, new ForetokenError('UNKNOWN_TARGET', `target ${name} was removed`));
+    const { handle } = this.#book.remove(name);
+    this.byName.delete(name);
+    if (!this.table.isNamed) this.#controller?.remove(handle);
+    this.waiters.dismiss(handle, new ForetokenError('UNKNOWN_TARGET', `target ${name} was removed`));
   }
 
   /** For `workerData` or a message: lets another thread of this process `attach`. A cost function cannot cross. */
@@ -295,60 +280,20 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     if (this.#closing || this.table.closed) throw new ForetokenError('CLOSED', `${what}: closed`);
   }
 
-  #find(name: string): Known {
-    const known = this.#known.get(name);
-    if (!known) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${JSON.stringify(name)}`);
-    return known;
+  #targetOf({ name, handle }: Known): Target {
+    const known = this.byName.get(name);
+    return known?.handle === handle ? known : this.make(name, handle);
   }
 
-  #drop(target: Target): void {
-    this.table.removeTarget(target.handle);
-    this.#known.delete(target.name);
-    this.byName.delete(target.name);
-  }
-
-  #applyLimit({ target, settings }: Known): void {
-    if (Number.isFinite(settings.limit)) this.table.setLimit(target.handle, settings.limit, settings.limitBurst);
-    else this.table.setLimit(target.handle, 0, 0);
-  }
-
-  /**
-   * What holds without a controller (law 6): with borrowing each has its reservation and the reservoir the
-   * rest; without it, nothing may lie idle, so what is not reserved is divided by weight.
-   */
-  #applyFallbacks(changed: readonly Known[]): void {
-    const { ratePerSec, burst, borrow } = this.#options;
-    if (borrow) {
-      for (const { target, settings } of changed)
-        this.table.setFallback(target.handle, settings.reservation, (burst * settings.reservation) / ratePerSec);
-      return;
-    }
-    let reserved = 0;
-    let weights = 0;
-    for (const { settings } of this.#known.values()) {
-      reserved += settings.reservation;
-      weights += settings.weight;
-    }
-    if (reserved > ratePerSec)
-      throw new ForetokenError(
-        'OVERCOMMITTED',
-        `reservations add up to ${reserved} tokens/s, the resource serves ${ratePerSec}`,
-      );
-    const slots = this.table.slots;
-    const pairs = new Float64Array(slots * 2);
-    for (const { target, settings } of this.#known.values()) {
-      const slot = this.table.slotOf(target.handle);
-      const rate = settings.reservation + ((ratePerSec - reserved) * settings.weight) / weights;
-      pairs[slot * 2] = rate;
-      pairs[slot * 2 + 1] = (burst * rate) / ratePerSec;
-    }
-    this.table.setFallbacks(pairs, slots);
+  /** Where processes share a table the controller reads its roster. */
+  #tell(known: Known): void {
+    if (!this.table.isNamed) this.#controller?.put(entryOf(known));
   }
 }
 
-const entryOf = ({ target, settings }: Known): RosterEntry => ({
-  name: target.name,
-  handle: target.handle,
+const entryOf = ({ name, handle, settings }: Known): RosterEntry => ({
+  name,
+  handle,
   reservation: settings.reservation,
   weight: settings.weight,
   limit: settings.limit,

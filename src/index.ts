@@ -9,5 +9,6 @@ export type {
   RequestInfo,
   TargetOptions,
 } from './options.js';
-export type { PeekResult } from './table/table.js';
+export { listRegions, type RegionInfo, removeRegion } from './table/regions.js';
+export type { PeekResult, RoleState } from './table/table.js';
 export type { Completion, Target, TargetTotals } from './target.js';

@@ -1,5 +1,6 @@
 import { type AllocatorName, allocatorNames } from './allocate/allocator.js';
 import { ForetokenError } from './errors.js';
+import { isRegionName } from './table/regions.js';
 
 /** What a request is, to a cost function: its bytes, and whatever else the caller put on it. */
 export interface RequestInfo {
@@ -21,6 +22,11 @@ export interface HistoryOptions {
 export interface ForetokenOptions {
   /** What the resource serves, tokens/s; above 0. */
   ratePerSec: number;
+  /**
+   * Shares the table with other processes of this user that open the same name: 1 to 64 letters, digits, dots, dashes
+   * and underscores. All must give the same `ratePerSec`, `burst` and `capacity`. Default: a table of this process.
+   */
+  name?: string;
   /** What it can take at once, tokens. Default: one second's worth, at least 1. */
   burst?: number;
   /** Most targets at once. Default 1024; memory is touched only as they are added. */
@@ -67,7 +73,7 @@ export interface ForetokenOptions {
 
 /** Something the control plane wants known. `kind` is stable. */
 export interface ForetokenEvent {
-  kind: 'engine' | 'model' | 'history' | 'controller' | 'resumed';
+  kind: 'engine' | 'model' | 'history' | 'controller' | 'resumed' | 'role';
   message: string;
   timeMs: number;
 }
@@ -90,8 +96,8 @@ export interface AcquireOptions {
 }
 
 /** Options as used: copied, defaulted, checked. */
-export type ResolvedOptions = Required<Omit<ForetokenOptions, 'modelPath' | 'onEvent'>> &
-  Pick<ForetokenOptions, 'modelPath' | 'onEvent'>;
+export type ResolvedOptions = Required<Omit<ForetokenOptions, 'name' | 'modelPath' | 'onEvent'>> &
+  Pick<ForetokenOptions, 'name' | 'modelPath' | 'onEvent'>;
 export type ResolvedTarget = { reservation: number; weight: number; limit: number; limitBurst: number };
 
 export const defaultHorizonsMs: readonly number[] = [5_000, 30_000, 300_000];
@@ -152,6 +158,7 @@ function plainObject(name: string, value: unknown, known: readonly string[]): Re
 }
 
 const openKeys: readonly (keyof ForetokenOptions)[] = [
+  'name',
   'ratePerSec',
   'burst',
   'capacity',
@@ -179,6 +186,8 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
   const stepMs = numberOption('stepMs', o.stepMs, 1000, { min: 100, max: 60_000, integer: true });
   const tickMs = numberOption('tickMs', o.tickMs, Math.min(100, stepMs), { min: 10, max: stepMs, integer: true });
   if (o.onEvent !== undefined && typeof o.onEvent !== 'function') refuse('onEvent', 'a function', o.onEvent);
+  if (o.name !== undefined && !isRegionName(o.name))
+    refuse('name', '1 to 64 letters, digits, dots, dashes or underscores', o.name);
   if (o.modelPath !== undefined && typeof o.modelPath !== 'string') refuse('modelPath', 'a path', o.modelPath);
   return {
     ratePerSec,
@@ -198,6 +207,7 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
     maxWaiting: numberOption('maxWaiting', o.maxWaiting, 100_000, { min: 1, max: 10_000_000, integer: true }),
     overtake: booleanOption('overtake', o.overtake, false),
     seed: numberOption('seed', o.seed, 1, { min: 0, max: 2 ** 32 - 1, integer: true }),
+    ...(o.name === undefined ? {} : { name: o.name as string }),
     ...(o.modelPath === undefined ? {} : { modelPath: o.modelPath as string }),
     ...(o.onEvent === undefined ? {} : { onEvent: o.onEvent as (event: ForetokenEvent) => void }),
   };

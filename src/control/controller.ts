@@ -148,7 +148,8 @@ export class Controller {
   }
 
   #receive(message: FromController): void {
-    if (message.type === 'event') this.#onEvent(message.event);
+    if (message.type === 'taken') this.history = message.history;
+    else if (message.type === 'event') this.#onEvent(message.event);
     else if (message.type === 'step') this.#onStep?.(message.report);
   }
 

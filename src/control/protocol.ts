@@ -22,6 +22,8 @@ export type ToController =
 
 export type FromController =
   | { type: 'ready'; history: string }
+  /** The controller role came to this process later. */
+  | { type: 'taken'; history: string }
   | { type: 'failed'; error: ErrorRecord }
   | { type: 'event'; event: ForetokenEvent }
   | { type: 'step'; report: StepReport };

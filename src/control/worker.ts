@@ -1,12 +1,10 @@
 // The controller's thread: ticks and steps against the table, whatever the main thread is doing.
 import { parentPort, workerData } from 'node:worker_threads';
 import { toErrorRecord } from '../errors.js';
-import type { ForetokenEvent } from '../options.js';
 import { BucketTable } from '../table/table.js';
-import { openParts, warmUp } from './assembly.js';
-import { ControlLoop } from './loop.js';
+import { Election } from './election.js';
 import type { ControllerData, FromController, ToController } from './protocol.js';
-import { Roster } from './roster.js';
+import { Shift, type ShiftHooks } from './shift.js';
 
 const port = parentPort!;
 const { token, options, entries, ended } = workerData as ControllerData;
@@ -20,120 +18,85 @@ const tellEnded = (): void => {
 };
 process.on('exit', tellEnded);
 
+const hooks: ShiftHooks = {
+  onEvent: (event) => send({ type: 'event', event }),
+  onStep: (report) => send({ type: 'step', report }),
+};
+
+/** What the thread does between its start and its end. */
+interface Work {
+  history: string;
+  beat(): void;
+  receive(message: ToController): void;
+  end(): Promise<void>;
+}
+
+/** A table of one process has this controller and no other. */
+async function alone(table: BucketTable): Promise<Work> {
+  const shift = await Shift.open(table, options, hooks);
+  for (const entry of entries) shift.put(entry);
+  return {
+    history: shift.history,
+    beat: () => shift.beat(),
+    receive: (message) => {
+      if (message.type === 'put') shift.put(message.entry);
+      else if (message.type === 'remove') shift.remove(message.handle);
+      else if (message.type === 'watch') shift.withRows = message.rows;
+    },
+    end: () => shift.end(),
+  };
+}
+
+/** A table that processes share has one controller at a time, and its roster says who its targets are. */
+async function among(table: BucketTable): Promise<Work> {
+  const work = { history: '' };
+  const election = new Election(table, options, {
+    ...hooks,
+    onTaken: (history) => {
+      work.history = history;
+      send({ type: 'taken', history });
+    },
+  });
+  // The role is renewed also while the history is being opened.
+  const timer = setInterval(() => election.beat(), options.tickMs);
+  try {
+    await election.begin();
+  } catch (error) {
+    await election.end();
+    throw error;
+  } finally {
+    clearInterval(timer);
+  }
+  return {
+    get history() {
+      return work.history;
+    },
+    beat: () => election.beat(),
+    receive: (message) => {
+      if (message.type === 'watch') election.withRows = message.rows;
+    },
+    end: () => election.end(),
+  };
+}
+
 async function run(): Promise<void> {
   const table = BucketTable.attach(token);
-  const onEvent = (event: ForetokenEvent) => send({ type: 'event', event });
-  const roster = new Roster();
-  const parts = await openParts(options, table, roster, onEvent);
-  const { history, engine } = parts;
-  const loop = new ControlLoop({ table, options, history, engine, roster, onEvent });
-  for (const entry of entries) loop.put(entry);
-
-  let withRows = false;
+  const work = await (table.isNamed ? among(table) : alone(table));
+  work.beat();
+  const timer = setInterval(() => work.beat(), options.tickMs);
   let stopping = false;
-  let stepping: Promise<void> | undefined;
-  // With the first step, not at the start: only then are the targets of this run known by name.
-  let warm = false;
-  const warmOnce = async (): Promise<void> => {
-    if (warm) return;
-    warm = true;
-    const steps = await warmUp(parts, roster, options.stepMs);
-    if (steps > 0)
-      onEvent({ kind: 'history', message: `forecasters warmed with ${steps} steps of history`, timeMs: Date.now() });
-  };
-  const began = performance.now();
-  let nextStepMs = options.stepMs;
-  let lastStepMs = 0;
-
-  const guarded = (what: string, act: () => void): void => {
-    try {
-      act();
-    } catch (error) {
-      onEvent({
-        kind: 'controller',
-        message: `${what}: ${toErrorRecord(error, 'WORKER_FAILED').message}`,
-        timeMs: Date.now(),
-      });
-    }
-  };
-
-  const beat = (): void => {
-    guarded('tick', () => loop.tick(Date.now()));
-    const elapsed = performance.now() - began;
-    if (elapsed < nextStepMs || stepping || stopping) return;
-    const steps = Math.max(1, Math.round((elapsed - lastStepMs) / options.stepMs));
-    lastStepMs += steps * options.stepMs;
-    nextStepMs = lastStepMs + options.stepMs;
-    stepping = warmOnce()
-      .catch((error: unknown) =>
-        onEvent({
-          kind: 'history',
-          message: `warming failed: ${toErrorRecord(error, 'WORKER_FAILED').message}`,
-          timeMs: Date.now(),
-        }),
-      )
-      .then(() => loop.step(Date.now(), steps, withRows))
-      .then(
-        (report) => report && send({ type: 'step', report }),
-        (error: unknown) =>
-          onEvent({
-            kind: 'controller',
-            message: `step: ${toErrorRecord(error, 'WORKER_FAILED').message}`,
-            timeMs: Date.now(),
-          }),
-      )
-      .finally(() => {
-        stepping = undefined;
-      }) as Promise<void>;
-  };
-  beat();
-  const timer = setInterval(beat, options.tickMs);
-
-  // Many are often put at once: one allocation for all of them.
-  let settling = false;
-  const settleSoon = (): void => {
-    if (settling) return;
-    settling = true;
-    setImmediate(() => {
-      settling = false;
-      if (!stopping) guarded('allocate', () => loop.settle());
-    });
-  };
-
   port.on('message', (message: ToController) => {
-    switch (message.type) {
-      case 'put':
-        guarded('put', () => loop.put(message.entry));
-        return settleSoon();
-      case 'remove':
-        guarded('remove', () => loop.remove(message.handle));
-        return settleSoon();
-      case 'watch':
-        withRows = message.rows;
-        return;
-      case 'stop':
-        if (stopping) return;
-        stopping = true;
-        clearInterval(timer);
-        void (async () => {
-          // Inference must not be cut off: a thread that ends during a run takes the process with it.
-          await stepping;
-          try {
-            await parts.close();
-          } catch (error) {
-            onEvent({
-              kind: 'controller',
-              message: `close: ${toErrorRecord(error, 'WORKER_FAILED').message}`,
-              timeMs: Date.now(),
-            });
-          }
-          table.close();
-          tellEnded();
-          port.close();
-        })();
-    }
+    if (message.type !== 'stop') return work.receive(message);
+    if (stopping) return;
+    stopping = true;
+    clearInterval(timer);
+    void work.end().then(() => {
+      table.close();
+      tellEnded();
+      port.close();
+    });
   });
-  send({ type: 'ready', history: history.location });
+  send({ type: 'ready', history: work.history });
 }
 
 run().catch((error: unknown) => {

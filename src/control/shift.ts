@@ -1,0 +1,141 @@
+import { toErrorRecord } from '../errors.js';
+import type { ForetokenEvent } from '../options.js';
+import type { BucketTable } from '../table/table.js';
+import { openParts, type Parts, warmUp } from './assembly.js';
+import { ControlLoop, type StepReport } from './loop.js';
+import type { ControllerData } from './protocol.js';
+import { Roster, type RosterEntry } from './roster.js';
+
+export interface ShiftHooks {
+  onEvent: (event: ForetokenEvent) => void;
+  onStep: (report: StepReport) => void;
+}
+
+/** One spell of running the loops over a table: from opening history and forecasters until they are closed again. */
+export class Shift {
+  readonly #loop: ControlLoop;
+  readonly #parts: Parts;
+  readonly #roster: Roster;
+  readonly #options: ControllerData['options'];
+  readonly #hooks: ShiftHooks;
+  readonly #beganMs = performance.now();
+  #nextStepMs: number;
+  #lastStepMs = 0;
+  #stepping: Promise<void> | undefined;
+  #settling = false;
+  #ended = false;
+  // With the first step, not at the start: only then are the targets of this run known by name.
+  #warm = false;
+  withRows = false;
+
+  private constructor(
+    table: BucketTable,
+    options: ControllerData['options'],
+    parts: Parts,
+    roster: Roster,
+    hooks: ShiftHooks,
+  ) {
+    this.#options = options;
+    this.#parts = parts;
+    this.#roster = roster;
+    this.#hooks = hooks;
+    this.#nextStepMs = options.stepMs;
+    const { history, engine } = parts;
+    this.#loop = new ControlLoop({ table, options, history, engine, roster, onEvent: hooks.onEvent });
+  }
+
+  /** @throws ForetokenError HISTORY_UNAVAILABLE */
+  static async open(table: BucketTable, options: ControllerData['options'], hooks: ShiftHooks): Promise<Shift> {
+    const roster = new Roster();
+    return new Shift(table, options, await openParts(options, table, roster, hooks.onEvent), roster, hooks);
+  }
+
+  /** Where the history lies. */
+  get history(): string {
+    return this.#parts.history.location;
+  }
+
+  put(entry: RosterEntry): void {
+    this.#guarded('put', () => this.#loop.put(entry));
+    this.#settleSoon();
+  }
+
+  remove(handle: number): void {
+    this.#guarded('remove', () => this.#loop.remove(handle));
+    this.#settleSoon();
+  }
+
+  /** The slot's target is gone, whoever it was. */
+  vacate(slot: number): void {
+    const handle = this.#roster.handles[slot];
+    if (handle !== undefined && this.#roster.live[slot]) this.remove(handle);
+  }
+
+  /** A tick, and a step when one is due. */
+  beat(): void {
+    this.#guarded('tick', () => this.#loop.tick(Date.now()));
+    const elapsed = performance.now() - this.#beganMs;
+    if (elapsed < this.#nextStepMs || this.#stepping || this.#ended) return;
+    const { stepMs } = this.#options;
+    const steps = Math.max(1, Math.round((elapsed - this.#lastStepMs) / stepMs));
+    this.#lastStepMs += steps * stepMs;
+    this.#nextStepMs = this.#lastStepMs + stepMs;
+    this.#stepping = this.#step(steps).finally(() => {
+      this.#stepping = undefined;
+    });
+  }
+
+  /** Waits for the step under way and closes everything. */
+  async end(): Promise<void> {
+    this.#ended = true;
+    // Inference must not be cut off: a thread that ends during a run takes the process with it.
+    await this.#stepping;
+    await this.#parts.close().catch((error: unknown) => this.#report('close', error));
+  }
+
+  async #step(steps: number): Promise<void> {
+    if (!this.#warm) {
+      this.#warm = true;
+      try {
+        const warmed = await warmUp(this.#parts, this.#roster, this.#options.stepMs);
+        if (warmed > 0) this.#tell('history', `forecasters warmed with ${warmed} steps of history`);
+      } catch (error) {
+        this.#tell('history', `warming failed: ${toErrorRecord(error, 'WORKER_FAILED').message}`);
+      }
+    }
+    try {
+      const report = await this.#loop.step(Date.now(), steps, this.withRows);
+      if (report) this.#hooks.onStep(report);
+    } catch (error) {
+      this.#report('step', error);
+    }
+  }
+
+  /** Many targets are often put at once: one allocation for all of them. */
+  #settleSoon(): void {
+    if (this.#settling) return;
+    this.#settling = true;
+    setImmediate(() => {
+      this.#settling = false;
+      if (!this.#ended) this.#guarded('allocate', () => this.#loop.settle());
+    });
+  }
+
+  #guarded(what: string, act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#report(what, error);
+    }
+  }
+
+  #report(what: string, error: unknown): void {
+    const { code, message } = toErrorRecord(error, 'WORKER_FAILED');
+    // The next beat finds out, and ends the shift.
+    if (code !== 'ROLE_LOST') this.#tell('controller', `${what}: ${message}`);
+  }
+
+  #tell(kind: ForetokenEvent['kind'], message: string): void {
+    this.#hooks.onEvent({ kind, message, timeMs: Date.now() });
+  }
+}

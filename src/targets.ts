@@ -1,0 +1,214 @@
+import { ForetokenError } from './errors.js';
+import { type ResolvedOptions, type ResolvedTarget, resolveTarget, type TargetOptions } from './options.js';
+import type { BucketTable, Handle } from './table/table.js';
+
+/** A target this thread knows, and what it is owed. */
+export interface Known {
+  name: string;
+  handle: Handle;
+  settings: ResolvedTarget;
+}
+
+export type TargetSpec = { name: string } & TargetOptions;
+
+/** What changes about a target; the rest stays. */
+function merge(before: ResolvedTarget, options: TargetOptions): ResolvedTarget {
+  const { limit, limitBurst, ...rest } = before;
+  const finite = Number.isFinite(limit) ? { limit, limitBurst } : {};
+  const merged = { ...rest, ...finite, ...options };
+  if (options.limit !== undefined && options.limitBurst === undefined) delete merged.limitBurst;
+  return resolveTarget(merged);
+}
+
+/**
+ * Targets by name and what each is owed. In a table that processes share by name all of that lies in the table: who
+ * adds a name that exists gets the target there is, and what holds for all is computed from everyone's targets.
+ */
+export class TargetBook {
+  readonly #table: BucketTable;
+  readonly #options: Pick<ResolvedOptions, 'ratePerSec' | 'burst' | 'borrow'>;
+  readonly #known = new Map<string, Known>();
+  /** Of a shared table: everyone's, by slot, as of a version of its roster. */
+  readonly #shared = new Map<number, Known>();
+  #version = 0;
+
+  constructor(table: BucketTable, options: Pick<ResolvedOptions, 'ratePerSec' | 'burst' | 'borrow'>) {
+    this.#table = table;
+    this.#options = options;
+  }
+
+  /** Undefined where no target has that name. */
+  find(name: string): Known | undefined {
+    const known = this.#known.get(name);
+    if (!this.#table.isNamed) return known;
+    const there = this.#table.lookUpTarget(name);
+    if (!there) {
+      this.#known.delete(name);
+      return undefined;
+    }
+    if (known?.handle === there.handle) {
+      known.settings = there.settings;
+      return known;
+    }
+    const found = { name, ...there };
+    this.#known.set(name, found);
+    return found;
+  }
+
+  /**
+   * All or none.
+   * @throws DUPLICATE_TARGET, TABLE_FULL, OVERCOMMITTED, INVALID_OPTION, INVALID_ARGUMENT
+   */
+  add(specs: readonly TargetSpec[]): Known[] {
+    const added: Known[] = [];
+    /** Puts back what was there before, in the order it was changed. */
+    const undo: (() => void)[] = [];
+    try {
+      for (const { name, ...options } of specs) {
+        if (typeof name !== 'string' || name === '')
+          throw new ForetokenError(
+            'INVALID_ARGUMENT',
+            `name: expected a string that is not empty, got ${typeof name === 'string' ? JSON.stringify(name) : String(name)}`,
+          );
+        if (this.#known.has(name) && this.#isThere(this.#known.get(name)!))
+          throw new ForetokenError('DUPLICATE_TARGET', `a target named ${JSON.stringify(name)} exists`);
+        const known = this.#put(name, options, undo);
+        this.#known.set(name, known);
+        added.push(known);
+        this.#applyLimit(known);
+      }
+      this.#applyFallbacks(added);
+    } catch (error) {
+      for (const { name } of added) this.#known.delete(name);
+      for (const act of undo.reverse()) act();
+      if (added.length > 0) this.#applyFallbacks([]);
+      throw error;
+    }
+    for (const { handle } of added) this.#table.endow(handle);
+    return added;
+  }
+
+  /** @throws UNKNOWN_TARGET, OVERCOMMITTED (nothing is changed then), INVALID_OPTION */
+  update(name: string, options: TargetOptions): Known {
+    const known = this.#must(name);
+    const before = known.settings;
+    this.#describe(known, merge(before, options));
+    try {
+      this.#applyFallbacks([known]);
+    } catch (error) {
+      this.#describe(known, before);
+      this.#applyFallbacks([known]);
+      throw error;
+    }
+    this.#applyLimit(known);
+    return known;
+  }
+
+  /** @throws UNKNOWN_TARGET */
+  remove(name: string): Known {
+    const known = this.#must(name);
+    this.#table.removeTarget(known.handle);
+    this.#known.delete(name);
+    this.#applyFallbacks([]);
+    return known;
+  }
+
+  #must(name: string): Known {
+    const known = this.find(name);
+    if (!known) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${JSON.stringify(name)}`);
+    return known;
+  }
+
+  /** Another process may have removed it. */
+  #isThere({ handle }: Known): boolean {
+    return this.#table.totals(handle) !== undefined;
+  }
+
+  #put(name: string, options: TargetOptions, undo: (() => void)[]): Known {
+    const settings = resolveTarget(options);
+    const mayBorrow = this.#options.borrow;
+    if (!this.#table.isNamed) {
+      const handle = this.#table.addTarget({ mayBorrow });
+      undo.push(() => this.#table.removeTarget(handle));
+      return { name, handle, settings };
+    }
+    const { handle, existed } = this.#table.putTarget(name, { mayBorrow, settings });
+    if (!existed) {
+      undo.push(() => this.#table.removeTarget(handle));
+      return { name, handle, settings };
+    }
+    const known = { name, handle, settings: this.#table.lookUpTarget(name)?.settings ?? settings };
+    const before = known.settings;
+    if (Object.keys(options).length === 0) return known;
+    this.#describe(known, merge(before, options));
+    undo.push(() => {
+      this.#describe(known, before);
+      this.#applyLimit(known);
+      if (this.#options.borrow) this.#applyFallbacks([known]);
+    });
+    return known;
+  }
+
+  #describe(known: Known, settings: ResolvedTarget): void {
+    known.settings = settings;
+    if (this.#table.isNamed) this.#table.describeTarget(known.handle, settings);
+  }
+
+  #applyLimit({ handle, settings }: Known): void {
+    if (Number.isFinite(settings.limit)) this.#table.setLimit(handle, settings.limit, settings.limitBurst);
+    else this.#table.setLimit(handle, 0, 0);
+  }
+
+  /**
+   * What holds without a controller (law 6): with borrowing each has its reservation and the reservoir the
+   * rest; without it, nothing may lie idle, so what is not reserved is divided by weight.
+   */
+  #applyFallbacks(changed: readonly Known[]): void {
+    const { ratePerSec, burst, borrow } = this.#options;
+    if (borrow) {
+      for (const { handle, settings } of changed)
+        this.#table.setFallback(handle, settings.reservation, (burst * settings.reservation) / ratePerSec);
+      return;
+    }
+    // Whoever else added a target meanwhile may have divided before this did, and without this one's.
+    do this.#divide();
+    while (this.#table.isNamed && this.#table.rosterVersion !== this.#version);
+  }
+
+  #divide(): void {
+    const { ratePerSec, burst } = this.#options;
+    const everyone = this.#everyone();
+    let reserved = 0;
+    let weights = 0;
+    for (const { settings } of everyone) {
+      reserved += settings.reservation;
+      weights += settings.weight;
+    }
+    if (reserved > ratePerSec)
+      throw new ForetokenError(
+        'OVERCOMMITTED',
+        `reservations add up to ${reserved} tokens/s, the resource serves ${ratePerSec}`,
+      );
+    const slots = this.#table.slots;
+    const pairs = new Float64Array(slots * 2);
+    for (const { handle, settings } of everyone) {
+      const slot = this.#table.slotOf(handle);
+      if (slot >= slots) continue;
+      const rate = settings.reservation + ((ratePerSec - reserved) * settings.weight) / weights;
+      pairs[slot * 2] = rate;
+      pairs[slot * 2 + 1] = (burst * rate) / ratePerSec;
+    }
+    this.#table.setFallbacks(pairs, slots);
+  }
+
+  #everyone(): readonly Known[] {
+    if (!this.#table.isNamed) return [...this.#known.values()];
+    const version = this.#table.rosterVersion;
+    for (const { slot, handle, name, ...settings } of this.#table.rosterSince(this.#version)) {
+      if (handle === 0) this.#shared.delete(slot);
+      else this.#shared.set(slot, { name, handle, settings });
+    }
+    this.#version = version;
+    return [...this.#shared.values()];
+  }
+}
