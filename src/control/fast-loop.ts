@@ -61,6 +61,11 @@ export class FastLoop {
   readonly #monitor = new Monitor(64);
   #short = new Float64Array(64);
   #shares = new Float64Array(64);
+  /**
+   * What a target that was denied left of its share, because it was less than a request costs: it keeps that, as
+   * in deficit round robin (Shreedhar and Varghese, 1995). Without it nobody is served where many are short.
+   */
+  #unspent = new Float64Array(64);
   #meanCost = 1;
 
   constructor(table: ControlledTable, roster: Roster, options: FastLoopOptions) {
@@ -106,6 +111,11 @@ export class FastLoop {
     }
   }
 
+  /** What a request costs, tokens, averaged over all. */
+  get meanCost(): number {
+    return this.#meanCost;
+  }
+
   /** Burst that lies under deposits, tokens, as `readLevels` found it. */
   deposited(slots: number): number {
     let sum = 0;
@@ -130,6 +140,7 @@ export class FastLoop {
   forget(slot: number): void {
     this.#monitor.reset(slot);
     this.extraPerSec[slot] = 0;
+    this.#shares[slot] = 0;
     this.view.q50PerSec[slot] = 0;
     this.view.q90PerSec[slot] = 0;
   }
@@ -145,6 +156,7 @@ export class FastLoop {
       this.view[name] = bigger(this.view[name]);
     this.#short = bigger(this.#short);
     this.#shares = bigger(this.#shares);
+    this.#unspent = bigger(this.#unspent);
     this.level = bigger(this.level);
     this.deposit = bigger(this.deposit);
     this.extraPerSec = bigger(this.extraPerSec);
@@ -188,9 +200,12 @@ export class FastLoop {
       return this.#table.peek(0, 1)?.tokens ?? 0;
     }
     const { reservoir } = this.#table.tick();
-    for (let i = 0; i < view.slots; i++)
+    for (let i = 0; i < view.slots; i++) {
       this.#short[i] = this.#roster.live[i] ? view.denied[i]! + view.borrowed[i]! + headroom * view.demand[i]! : 0;
+      this.#unspent[i] = Math.min(Math.max(0, this.#shares[i]! - view.borrowed[i]!), view.denied[i]!);
+    }
     borrowShares(this.#short, this.#roster.weight, view.slots, Math.max(0, reservoir), this.#shares);
+    for (let i = 0; i < view.slots; i++) this.#shares[i]! += this.#unspent[i]!;
     this.#table.setBorrowShares(this.#shares, view.slots);
     return reservoir;
   }
@@ -213,7 +228,8 @@ export class FastLoop {
       const handle = this.#roster.handles[slot]!;
       if (tokens < 0) this.#table.withdraw(handle);
       else {
-        this.move(handle, tokens, this.#options.stepMs);
+        // Less than a request costs would only be kept from whoever can use it.
+        if (this.level[slot]! + tokens >= this.#meanCost) this.move(handle, tokens, this.#options.stepMs);
         // Tokens help for now; for the rest of the step the rate must follow what is really asked for.
         const excess = this.#monitor.ratePerSec[slot]! - this.view.q90PerSec[slot]!;
         this.extraPerSec[slot] = Math.max(this.extraPerSec[slot]!, excess);

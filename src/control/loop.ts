@@ -213,6 +213,7 @@ export class ControlLoop {
       weight: this.#roster.weight,
       limitPerSec: this.#roster.limitPerSec,
       leastBurst: this.#options.leastBurst ?? 0,
+      requestCost: this.#fast.meanCost,
       frame: this.#frame,
       extraPerSec: this.#fast.extraPerSec,
       level: this.#fast.level,

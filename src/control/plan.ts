@@ -16,6 +16,8 @@ export interface PlanInput {
   limitPerSec: Float64Array;
   /** Least bucket of each, tokens. */
   leastBurst: number;
+  /** What a request costs on average, tokens: with borrowing a bucket smaller than that is of no use. Default 0. */
+  requestCost?: number;
   /** Undefined: no forecast, everyone counts as equal. Row i forecasts slot i. */
   frame?: ForecastFrame | undefined;
   /** Observed demand beyond the forecast, tokens/s, which the monitor found out. */
@@ -66,7 +68,7 @@ const depositPart = 0.5;
  * what is left serves whoever turns out to be short.
  */
 export function plan(input: PlanInput): Plan {
-  const { slots, live, frame, ratePerSec, burst, borrow } = input;
+  const { slots, live, frame, ratePerSec, burst, borrow, requestCost = 0 } = input;
   const stepS = input.stepMs / 1000;
   const rows: number[] = [];
   for (let slot = 1; slot < slots; slot++) if (live[slot]) rows.push(slot);
@@ -141,9 +143,12 @@ export function plan(input: PlanInput): Plan {
   const shared = Math.max(0, Math.min(burst * (borrow ? 1 - reservoirPart : 1), free) - leastBurst * count);
   rows.forEach((slot, i) => {
     const part = spread > 0 ? (shared * rates[i]!) / spread : borrow ? 0 : shared / count;
-    pairs[slot * 2] = rates[i]!;
     // A bucket larger than a step fills would lie empty, while the reservoir is filled for everyone.
-    pairs[slot * 2 + 1] = leastBurst + (borrow ? Math.min(part, rates[i]! * Math.max(1, stepS)) : part);
+    const own = leastBurst + (borrow ? Math.min(part, rates[i]! * Math.max(1, stepS)) : part);
+    // What lies in a bucket that cannot hold a request is lost to everyone until it overflows.
+    if (borrow && floor[i] === 0 && own < requestCost) return;
+    pairs[slot * 2] = rates[i]!;
+    pairs[slot * 2 + 1] = own;
   });
   return { pairs, deposits: deposits(input, rows, rates, pairs), probability };
 }
@@ -191,5 +196,5 @@ function deposits(input: PlanInput, rows: number[], rates: Float64Array, pairs: 
   const most = Math.min(available * depositPart, depositRoom(input.burst, input.deposited ?? 0));
   const scale = Math.min(1, most / wanted);
   for (const deposit of found) deposit.tokens *= scale;
-  return found.filter((deposit) => deposit.tokens > 0);
+  return found.filter(({ slot, tokens }) => tokens > 0 && input.level[slot]! + tokens >= (input.requestCost ?? 0));
 }

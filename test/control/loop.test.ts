@@ -138,6 +138,18 @@ describe('without a forecast', () => {
     expect(admitted.owed).toBe(4000);
   });
 
+  it('many who are short of a whole request each are served in turn, and nothing lies idle', async () => {
+    const world = await World.open({ ratePerSec: 200, burst: 20, capacity: 80 });
+    const names = Array.from({ length: 60 }, (_, i) => `t${i}`);
+    for (const name of names) world.add(name);
+    const everyone = Object.fromEntries(names.map((name) => [name, 5]));
+    await world.run(2000, () => everyone);
+    const admitted = await world.run(20_000, () => everyone);
+    const counts = names.map((name) => admitted[name] ?? 0);
+    expect(counts.reduce((a, b) => a + b, 0)).toBeGreaterThan(0.8 * 200 * 20);
+    expect(Math.min(...counts) / Math.max(...counts)).toBeGreaterThan(0.8);
+  });
+
   it('with one greedy target alone, it gets all there is', async () => {
     const world = await World.open();
     world.add('only');
