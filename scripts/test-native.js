@@ -25,7 +25,9 @@ if (builds.length === 0) {
 }
 
 const jobs = Math.max(1, Math.min(4, availableParallelism()));
-const minutesPerProgram = values.long ? 30 : 2;
+// Against hanging, not against being slow: a machine busy with other work takes many times as long.
+const minutesPerProgram = values.long ? 60 : 6;
+const minutesPerBuild = 10;
 const environment = {
   ...process.env,
   FORETOKEN_TEST_SCALE: values.long ? '10' : (process.env.FORETOKEN_TEST_SCALE ?? '1'),
@@ -34,7 +36,7 @@ const environment = {
   TSAN_OPTIONS: 'halt_on_error=1 second_deadlock_stack=1',
 };
 
-function run(command, args) {
+function run(command, args, minutes) {
   return new Promise((resolve) => {
     const child = spawn(command, args, { cwd: root, env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
@@ -45,9 +47,9 @@ function run(command, args) {
       output += chunk;
     });
     const timer = setTimeout(() => {
-      output += `\nstopped after ${minutesPerProgram} minutes\n`;
+      output += `\nstopped after ${minutes} minutes\n`;
       child.kill('SIGKILL');
-    }, minutesPerProgram * 60_000);
+    }, minutes * 60_000);
     child.on('error', (error) => {
       clearTimeout(timer);
       resolve({ status: -1, output: `${output}${error.message}\n` });
@@ -85,7 +87,7 @@ async function prepare({ name, sanitize }) {
   const folder = join(root, 'build', `native-${name}`);
   const configure = ['-S', root, '-B', folder, '-DFORETOKEN_TESTS=ON', `-DFORETOKEN_SANITIZE=${sanitize}`];
   for (const args of [configure, ['--build', folder, '--parallel', String(jobs)]]) {
-    const step = await run('cmake', args);
+    const step = await run('cmake', args, minutesPerBuild);
     if (step.status !== 0) {
       console.log(step.output);
       console.log(`${name}: does not build`);
@@ -111,7 +113,7 @@ async function test(build) {
     .map((file) => file.slice(0, file.indexOf('.')));
   for (const program of programs) {
     const started = performance.now();
-    const { status, output } = await run(join(folder, program), positionals);
+    const { status, output } = await run(join(folder, program), positionals, minutesPerProgram);
     const counts = [...output.matchAll(/^(\d+) passed, (\d+) failed$/gm)].at(-1);
     const [good, bad] = counts ? [Number(counts[1]), Number(counts[2])] : [0, 0];
     // A program that a sanitizer stopped has no last line, or an exit code its tests do not explain.
