@@ -17,10 +17,10 @@ const help = `foretoken train [TRACE...] [options]
 Trains the forecasting model on generated workloads and on the traces given, and writes it.
 
   --out FILE       the model; weights and card are written beside it (default: the shipped model)
-  --periods LIST   lengths of step to learn at (default: 1s,5s,10s)
+  --periods LIST   lengths of step to learn at (default: 1s,2s,5s,10s)
   --part F         part of each trace, by duration from its start, to learn from (default: 0.5);
                    what is left is scored at the end
-  --steps N        most training steps; training stops earlier when validation gets no better (default: 6000)
+  --steps N        most training steps; training stops earlier when validation gets no better (default: 3000)
   --hidden N       size of the model's state per target (default: 48)
   --workloads N    generated workloads (default: 60)
   --seed N         the same seed and traces give the same model (default: 1)
@@ -84,11 +84,15 @@ async function run(options: Options): Promise<void> {
     onProgress: ({ step, loss, validation: now, best }) =>
       say(`step ${step} of ${steps}  loss ${loss.toFixed(4)}  validation ${now.toFixed(4)}${best ? '  best' : ''}`),
   });
-  const scores = await scoreUnseen(weights, lessons.slice(0, lessons.length - workloads));
   const encoded = encodeWeights(weights);
   await mkdir(dirname(out), { recursive: true });
   await writeFile(out, inferenceModel(shape));
   await writeFile(weightsPathOf(out), encoded);
+  say(`wrote ${out}; scoring what was not learnt from`);
+  const scores = await scoreUnseen(
+    weights,
+    lessons.filter((lesson) => lesson.recorded),
+  );
   const seconds = Math.round((performance.now() - started) / 1000);
   const card = modelCard({
     ...options,
@@ -99,7 +103,7 @@ async function run(options: Options): Promise<void> {
     seconds,
   });
   await writeFile(cardPathOf(out), card);
-  say(`wrote ${out}`);
+  say(`wrote ${cardPathOf(out)}`);
   console.log(scores.map(({ text }) => text).join('\n'));
 }
 
@@ -117,9 +121,9 @@ function parse(argv: string[]): Options | undefined {
   return {
     traces: positionals,
     out,
-    periodsMs: (values.periods ?? '1s,5s,10s').split(',').map(periodMs),
+    periodsMs: (values.periods ?? '1s,2s,5s,10s').split(',').map(periodMs),
     part,
-    steps: whole('--steps', values.steps ?? '6000', 1, 1_000_000),
+    steps: whole('--steps', values.steps ?? '3000', 1, 1_000_000),
     hidden: whole('--hidden', values.hidden ?? '48', 4, 256),
     workloads: whole('--workloads', values.workloads ?? '60', 0, 10_000),
     seed: whole('--seed', values.seed ?? '1', 0, 2 ** 31),

@@ -1,5 +1,5 @@
 /** Raised whenever the features change meaning, order or number: weights fit one version only. */
-export const featureVersion = 1;
+export const featureVersion = 2;
 
 /** EWMA spans, steps. */
 const spans = [2, 5, 10, 30, 100, 300, 1000] as const;
@@ -21,7 +21,14 @@ const minPeriod = 3;
 const maxPeriod = ringSize / 2;
 /** Below this autocorrelation there is no period to speak of. */
 const minCorrelation = 0.15;
-/** Spans ahead, steps, over which the last periods are averaged. */
+/** Pairs of EWMAs (indices) whose distance is followed, and the index of the span it is averaged over. */
+const wanders = [
+  [2, 4, 4],
+  [3, 5, 5],
+  [4, 6, 6],
+] as const;
+
+/** Spans ahead, steps, over which the last periods and the clock of bursts are averaged. */
 const seasonSpans = [1, 5, 30] as const;
 
 /** Fields of a row's state, float32 each. */
@@ -42,11 +49,16 @@ const field = {
   period: 19,
   correlation: 20,
   last: 21,
+  /** Demand since the last burst began, and of a whole interval from burst to burst. */
+  volume: 22,
+  intervalVolume: 23,
+  /** Three mean distances between a fast and a slow EWMA: how far the level itself wanders. */
+  wander: 24,
 } as const;
-const fields = 22;
+const fields = 27;
 
 /** Features per row. */
-export const featureCount = 29;
+export const featureCount = 35;
 
 /** Index of the EWMA of span 30 among the features. */
 export const ewmaFeature = 5;
@@ -161,6 +173,11 @@ export class FeatureBank {
     const deviation = seen > 1 ? Math.abs(demand - expected) : 0;
     s[base + field.dev30]! += Math.max(alphas[3]!, 1 / seen) * (deviation - s[base + field.dev30]!);
     s[base + field.dev300]! += Math.max(alphas[5]!, 1 / seen) * (deviation - s[base + field.dev300]!);
+    for (let k = 0; k < wanders.length; k++) {
+      const [fast, slow, span] = wanders[k]!;
+      const distance = Math.abs(s[ewma + fast]! - s[ewma + slow]!);
+      s[base + field.wander + k]! += Math.max(alphas[span]!, 1 / seen) * (distance - s[base + field.wander + k]!);
+    }
     s[base + field.active]! += Math.max(alphas[4]!, 1 / seen) * ((demand > 0 ? 1 : 0) - s[base + field.active]!);
     s[base + field.peak] = Math.max(demand, s[base + field.peak]! * (1 - alphas[4]!));
     // Rows are searched in turn, so that no step pays for all of them.
@@ -179,7 +196,9 @@ export class FeatureBank {
   #advanceBursts(base: number, demand: number, seen: number): void {
     const s = this.#state;
     const since = s[base + field.sinceBurst]! + 1;
+    const volume = s[base + field.volume]!;
     s[base + field.sinceBurst] = since;
+    s[base + field.volume] = volume + demand;
     const usual = s[base + field.ewma + scaleSpan]! + 2 * s[base + field.dev300]!;
     if (demand <= usual && seen > 1) return;
     const bursts = s[base + field.bursts]!;
@@ -188,8 +207,12 @@ export class FeatureBank {
       const miss = Math.abs(since - s[base + field.interval]!);
       if (bursts > 1) s[base + field.intervalDev]! += weight * (miss - s[base + field.intervalDev]!);
       s[base + field.interval]! += weight * (since - s[base + field.interval]!);
+      s[base + field.intervalVolume]! += weight * (volume - s[base + field.intervalVolume]!);
     }
-    if (since > 1 || bursts === 0) s[base + field.bursts] = bursts + 1;
+    if (since > 1 || bursts === 0) {
+      s[base + field.bursts] = bursts + 1;
+      s[base + field.volume] = demand;
+    }
     s[base + field.burstSize]! += Math.max(0.2, 1 / (bursts + 1)) * (demand - s[base + field.burstSize]!);
     s[base + field.sinceBurst] = 0;
   }
@@ -208,11 +231,16 @@ export class FeatureBank {
       mean += value;
     }
     mean /= count;
+    // Smoothed, so that short bursts whose period is no whole number of steps still meet themselves.
     let energy = 0;
+    let before = 0;
     for (let i = 0; i < count; i++) {
       const value = series[i]! - mean;
-      series[i] = value;
-      energy += value * value;
+      const after = i + 1 < count ? series[i + 1]! - mean : 0;
+      const smooth = 0.25 * before + 0.5 * value + 0.25 * after;
+      series[i] = smooth;
+      energy += smooth * smooth;
+      before = value;
     }
     const s = this.#state;
     const base = row * fields;
@@ -220,22 +248,18 @@ export class FeatureBank {
     s[base + field.correlation] = 0;
     if (!(energy > 0)) return;
     const longest = Math.min(maxPeriod, Math.floor(count / 2));
-    let best = 0;
-    let bestCorrelation = minCorrelation;
+    let highest = minCorrelation;
     for (let lag = minPeriod - 1; lag <= longest; lag++) {
       let sum = 0;
       for (let i = lag; i < count; i++) sum += series[i]! * series[i - lag]!;
       correlations[lag] = (sum / energy) * (count / (count - lag));
+      if (lag > minPeriod && isPeak(lag - 1)) highest = Math.max(highest, correlations[lag - 1]!);
     }
-    for (let lag = minPeriod; lag < longest; lag++) {
-      const value = correlations[lag]!;
-      if (value < correlations[lag - 1]! || value < correlations[lag + 1]!) continue;
-      if (value <= bestCorrelation * (best > 0 ? 1.1 : 1)) continue;
-      best = lag;
-      bestCorrelation = value;
-    }
+    let best = 0;
+    for (let lag = minPeriod; lag < longest && best === 0; lag++)
+      if (isPeak(lag) && correlations[lag]! >= asGood * highest && correlations[lag]! > minCorrelation) best = lag;
     s[base + field.period] = best;
-    s[base + field.correlation] = best > 0 ? Math.min(1, bestCorrelation) : 0;
+    s[base + field.correlation] = best > 0 ? Math.min(1, correlations[best]!) : 0;
   }
 
   /** Mean demand over the next spans if the last two periods repeat. */
@@ -251,6 +275,22 @@ export class FeatureBank {
       sum += twice ? 0.5 * (once + ring[start + ((phase - period) % ringSize)]!) : once;
       if (ahead + 1 === seasonSpans[next]) this.#season[next++] = sum / (ahead + 1);
     }
+  }
+
+  /**
+   * Mean demand over a span ahead if bursts keep their clock: the chance that the next comes within it, by a
+   * logistic law around the mean interval given that it has not come yet, and those after it, times a burst's demand.
+   */
+  #clock(base: number, span: number): number {
+    const s = this.#state;
+    const interval = s[base + field.interval]!;
+    const since = s[base + field.sinceBurst]!;
+    const width = Math.max(0.5, 0.7 * s[base + field.intervalDev]!);
+    // The chance that an interval lasts longer than a time.
+    const longer = (time: number) => 1 / (1 + Math.exp(Math.min(50, (time - interval) / width)));
+    const next = 1 - longer(since + span + 0.5) / longer(since + 0.5);
+    const later = Math.max(0, (span - Math.max(0, interval - since)) / interval - 0.5);
+    return ((next + later) * s[base + field.intervalVolume]!) / span;
   }
 
   #write(row: number, out: Float32Array, offset: number): void {
@@ -281,13 +321,23 @@ export class FeatureBank {
     out[o++] = period > 0 ? Math.log(period) / 4 : 0;
     out[o++] = s[base + field.correlation]!;
     for (let k = 0; k < seasonSpans.length; k++) out[o++] = period > 0 ? logRatio(this.#season[k]!, scale) : 0;
+    const hasClock = s[base + field.bursts]! > 2;
+    for (let k = 0; k < seasonSpans.length; k++)
+      out[o++] = hasClock ? logRatio(this.#clock(base, seasonSpans[k]!), scale) : 0;
+    for (let k = 0; k < wanders.length; k++) out[o++] = logRatio(s[base + field.wander + k]!, scale);
     for (let k = 0; k < 3; k++) out[o++] = this.#totalFeatures[k]!;
   }
 }
 
+/** Multiples of a period correlate about as well: the shortest lag this close to the highest is taken. */
+const asGood = 0.85;
+
 /** Scratch of the period search; one thread works on one row at a time. */
 const series = new Float64Array(ringSize);
 const correlations = new Float64Array(maxPeriod + 1);
+
+const isPeak = (lag: number): boolean =>
+  lag >= minPeriod && correlations[lag]! >= correlations[lag - 1]! && correlations[lag]! >= correlations[lag + 1]!;
 
 /** Finite for any demand, and bounded: a step a hundred thousand times the scale tells no more than a larger one. */
 const logRatio = (value: number, scale: number): number =>

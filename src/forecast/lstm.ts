@@ -162,6 +162,13 @@ export class LstmForecaster implements Forecaster {
     return models.length - 1;
   }
 
+  /** Ends the model that was added last; the first stays. */
+  dropModel(): void {
+    if (this.#task.models.length < 2) return;
+    this.#task.models.pop();
+    this.#frames.pop();
+  }
+
   /**
    * Swaps a model's weights; they hold from the next step on, and its state stays.
    * @throws ForetokenError MODEL_UNAVAILABLE if they do not fit
@@ -255,6 +262,11 @@ export class LstmForecaster implements Forecaster {
    */
   restore(bytes: Uint8Array): void {
     decodeState(bytes, this.#bank, this.#task);
+  }
+
+  /** Resolves when every step handed over has been taken in, also those that were late. */
+  async idle(): Promise<void> {
+    await this.#drain();
   }
 
   async close(): Promise<void> {

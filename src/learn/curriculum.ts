@@ -1,4 +1,4 @@
-import { behaviours, Workload } from '../workload/generator.js';
+import { type Behaviour, behaviours, Workload } from '../workload/generator.js';
 import type { Trace } from '../workload/trace.js';
 import { binRequests, type DemandSeries, PreparedSeries } from './dataset.js';
 import { Random } from './random.js';
@@ -6,6 +6,8 @@ import { Random } from './random.js';
 /** A series to learn from, and how it is divided by time. */
 export interface Lesson {
   name: string;
+  /** Recorded as it is, so that scores on what is left of it mean something to people. */
+  recorded: boolean;
   prepared: PreparedSeries;
   /** Learnt from are the steps before this. */
   trainEnd: number;
@@ -38,14 +40,15 @@ export function traceLessons(
     const series = binRequests(trace, { name: `${name} at ${stepMs / 1000} s`, stepMs, durationMs: trace.durationMs });
     const known = Math.floor(series.steps * part);
     if (known < minSteps) continue;
-    lessons.push(lesson(series, known, 1));
-    if (series.rows >= 8) lessons.push(lesson(together(series, Math.ceil(series.rows / 4), seed), known, 0.5));
+    lessons.push(lesson(series, known, 1, true));
+    if (series.rows >= 8) lessons.push(lesson(together(series, Math.ceil(series.rows / 4), seed), known, 0.5, false));
   }
   return lessons;
 }
 
-const lesson = (series: DemandSeries, known: number, weight: number): Lesson => ({
+const lesson = (series: DemandSeries, known: number, weight: number, recorded: boolean): Lesson => ({
   name: series.name,
+  recorded,
   prepared: new PreparedSeries(series),
   trainEnd: Math.floor(known * (1 - validatePart)),
   validateEnd: known,
@@ -64,23 +67,24 @@ function together(series: DemandSeries, groups: number, seed: number): DemandSer
 }
 
 /** Generated workloads, each with its own seed, tempo and mix of behaviours. */
-export function generatedLessons(count: number, stepsMs: readonly number[], seed: number): Lesson[] {
+export function generatedLessons(count: number, stepsMs: readonly number[], seed: number, steps = 1600): Lesson[] {
   const random = new Random(seed);
   return Array.from({ length: count }, (_, i) => {
     const stepMs = stepsMs[i % stepsMs.length]!;
     const rows = 32;
-    const steps = 1600;
     // Longer steps see slower things; the slow ones still happen in fewer steps than at 1 s.
     const timeScale = (stepMs / 1000) ** 0.7 * random.logBetween(0.5, 2);
-    const mix = random.uniform() < 0.5 ? behaviours : Array.from({ length: 3 }, () => random.pick(behaviours));
+    const known: readonly Behaviour[] = [...behaviours, 'visitor'];
+    const mix = random.uniform() < 0.5 ? known : Array.from({ length: 3 }, () => random.pick(known));
     const workload = new Workload({
       seed: random.index(2 ** 31),
       targets: rows,
       timeScale,
       mix,
+      turnover: true,
       ratePerSec: [0.03, 200],
     });
     const data = workload.series(steps, stepMs, random.uniform() < 0.3 ? 'bytes' : 'requests');
-    return lesson({ name: `generated ${i} at ${stepMs / 1000} s`, stepMs, rows, steps, data }, steps, 0.5);
+    return lesson({ name: `generated ${i} at ${stepMs / 1000} s`, stepMs, rows, steps, data }, steps, 0.5, false);
   });
 }

@@ -18,6 +18,7 @@ export interface TrainerOptions {
   decay?: number;
 }
 
+const averagedPart = 0.15;
 const results = ['loss', 'hT', 'cT', 'nextParameters', 'nextM', 'nextV'];
 
 /** Runs training steps one after another. Deterministic for its options and the rates it is given. */
@@ -27,6 +28,7 @@ export class Trainer implements AsyncDisposable {
   readonly #shape: ModelShape;
   readonly #decay: number;
   #parameters: Float32Array;
+  readonly #average: Float32Array;
   #m: Float32Array;
   #v: Float32Array;
   #h: Float32Array;
@@ -44,6 +46,7 @@ export class Trainer implements AsyncDisposable {
     this.#decay = decay;
     this.#feeder = new Feeder(sources, initial.shape.horizons, window, batch, new Random(seed));
     this.#parameters = initial.values.slice();
+    this.#average = initial.values.slice();
     this.#m = new Float32Array(initial.values.length);
     this.#v = new Float32Array(initial.values.length);
     this.#h = new Float32Array(batch * initial.shape.hidden);
@@ -55,9 +58,9 @@ export class Trainer implements AsyncDisposable {
     return this.#steps;
   }
 
-  /** A copy of the parameters as they are now. */
+  /** A copy of the parameters, averaged over about the last seventh of the steps: that forgets what single windows taught. */
   weights(): LstmWeights {
-    return { shape: this.#shape, values: this.#parameters.slice(), featureVersion };
+    return { shape: this.#shape, values: this.#average.slice(), featureVersion };
   }
 
   /**
@@ -91,6 +94,9 @@ export class Trainer implements AsyncDisposable {
     this.#h = floats(out.hT);
     this.#c = floats(out.cT);
     this.#parameters = floats(out.nextParameters);
+    const share = 1 / (1 + averagedPart * this.#steps);
+    for (let i = 0; i < this.#average.length; i++)
+      this.#average[i]! += share * (this.#parameters[i]! - this.#average[i]!);
     this.#m = floats(out.nextM);
     this.#v = floats(out.nextV);
     return floats(out.loss)[0]!;

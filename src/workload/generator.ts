@@ -12,7 +12,7 @@ export const behaviours = [
   'clustered',
   'correlated',
 ] as const;
-export type Behaviour = (typeof behaviours)[number];
+export type Behaviour = (typeof behaviours)[number] | 'visitor';
 
 export interface WorkloadOptions {
   seed: number;
@@ -21,6 +21,8 @@ export interface WorkloadOptions {
   timeScale?: number;
   /** Behaviours that occur, drawn in equal parts. Default: all. */
   mix?: readonly Behaviour[];
+  /** Tenants come and go: three in ten arrive late, as many leave for good, some only visit. Default false. */
+  turnover?: boolean;
   /** Mean requests/s of a tenant, drawn between these, uniform in the logarithm. Default [0.05, 200]. */
   ratePerSec?: readonly [number, number];
 }
@@ -62,7 +64,8 @@ export class Workload {
     const random = new Random(options.seed);
     const timeScale = options.timeScale ?? 1;
     const [low, high] = options.ratePerSec ?? [0.05, 200];
-    const mix = options.mix ?? behaviours;
+    const { turnover = false } = options;
+    const mix: readonly Behaviour[] = options.mix ?? (turnover ? [...behaviours, 'visitor'] : behaviours);
     const groups = Array.from({ length: 3 }, () =>
       shared(flash(1, timeScale * random.logBetween(0.5, 2), random.fork())),
     );
@@ -70,10 +73,11 @@ export class Workload {
       const own = random.fork();
       const behaviour = own.pick(mix);
       const rate = own.logBetween(low, high);
+      const intensity = intensityOf(behaviour, rate, timeScale, own, own.pick(groups));
       this.#tenants.push({
         name: `${behaviour}-${String(i).padStart(3, '0')}`,
         behaviour,
-        intensity: intensityOf(behaviour, rate, timeScale, own, own.pick(groups)),
+        intensity: turnover ? forALife(intensity, timeScale, own) : intensity,
         random: own,
         clump: own.uniform() < 0.5 ? 1 : own.logBetween(1, 12),
         meanBytes: own.pick([512, 4096, 4096, 8192, 65536, 262144, 1048576]),
@@ -204,6 +208,16 @@ function drifting(intensity: Intensity, timeS: number, spread: number, random: R
   };
 }
 
+/** Three tenants in ten come later than the workload begins, and as many leave for good. */
+function forALife(intensity: Intensity, timeScale: number, random: Random): Intensity {
+  const bornS = random.uniform() < 0.3 ? timeScale * 600 * random.exponential() : 0;
+  const goneS = random.uniform() < 0.3 ? bornS + timeScale * random.logBetween(20, 1500) : Number.POSITIVE_INFINITY;
+  return (fromS, toS) => {
+    const expected = intensity(fromS, toS);
+    return toS > bornS && fromS < goneS ? expected : 0;
+  };
+}
+
 /** A job every `periodS`: never quite on time, never quite as large, now and then left out. */
 function periodic(ratePerSec: number, periodS: number, random: Random): Intensity {
   const lengthS = periodS * random.logBetween(0.01, 0.4);
@@ -282,6 +296,24 @@ function daily(ratePerSec: number, timeScale: number, random: Random): Intensity
   };
 }
 
+/** Comes, asks in fits and starts for a while, and is away for long, or for ever. */
+function visitor(ratePerSec: number, timeScale: number, random: Random): Intensity {
+  const staysS = timeScale * random.logBetween(2, 60);
+  const awayS = staysS * random.logBetween(10, 200);
+  const peak = (ratePerSec * (staysS + awayS)) / staysS;
+  const within = onOff(peak, timeScale * 0.2, random);
+  let arrivesS = awayS * random.exponential();
+  let leavesS = arrivesS + staysS * random.exponential();
+  return (fromS, toS) => {
+    const expected = within(fromS, toS);
+    if (fromS > leavesS) {
+      arrivesS = fromS + awayS * random.exponential();
+      leavesS = arrivesS + staysS * random.exponential();
+    }
+    return toS > arrivesS ? expected : 0;
+  };
+}
+
 /** Rarely, a transfer far larger than everything else. */
 function bulk(ratePerSec: number, timeScale: number, random: Random): Intensity {
   const everyS = timeScale * random.logBetween(150, 1500);
@@ -346,6 +378,8 @@ function intensityOf(
       return bulk(rate, timeScale, random);
     case 'clustered':
       return clustered(rate, timeScale, random);
+    case 'visitor':
+      return visitor(Math.min(rate, 20), timeScale, random);
     case 'correlated': {
       const share = random.between(0.3, 1.5);
       return plus((fromS, toS) => rate * share * group(fromS, toS), onOff(rate * 0.3, timeScale, random));

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { quantileCount } from '../../src/forecast/forecaster.js';
-import { LstmForecaster, type LstmOptions } from '../../src/forecast/lstm.js';
+import { LstmForecaster, type LstmOptions, shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
+import { readWeights } from '../../src/learn/model.js';
 import { Random } from '../../src/learn/random.js';
 
 const open: LstmForecaster[] = [];
@@ -83,5 +84,143 @@ describe('the LSTM forecaster', () => {
       code: 'MODEL_UNAVAILABLE',
       message: expect.stringContaining('none.weights.bin'),
     });
+  });
+
+  it('forgets a row that was reset, and only that', async () => {
+    const forecaster = await openForecaster();
+    const fresh = await openForecaster();
+    await run(forecaster, 30);
+    forecaster.reset(1);
+    const after = await forecaster.step(Float64Array.of(2, 20, 200, 2000), 4);
+    const first = await fresh.step(Float64Array.of(0, 20, 0, 0), 4);
+    const width = 2 * quantileCount;
+    const [rows, news] = [after, first].map(({ quantiles }) => quantiles.slice(0, 4 * width)) as [
+      Float32Array,
+      Float32Array,
+    ];
+    // The forecast of a row knows of the others by the total alone, so it is close and not the same.
+    expect(rows[width]! / news[width]!).toBeGreaterThan(0.3);
+    expect(rows[width]! / news[width]!).toBeLessThan(3);
+    expect(rows[0]).toBeGreaterThan(0);
+  });
+
+  it('goes on from a snapshot as if nothing had happened', async () => {
+    const one = await openForecaster();
+    const other = await openForecaster();
+    await run(one, 40);
+    other.restore(one.snapshot());
+    expect(await run(other, 10, 4, 2)).toEqual(await run(one, 10, 4, 2));
+  });
+
+  it('refuses a damaged snapshot and stays as it was', async () => {
+    const forecaster = await openForecaster();
+    await run(forecaster, 10);
+    const snapshot = forecaster.snapshot();
+    for (const bad of [new Uint8Array(3), snapshot.slice(0, snapshot.length - 4), Uint8Array.from(snapshot, () => 7)])
+      expect(() => forecaster.restore(bad)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
+    expect(forecaster.snapshot()).toEqual(snapshot);
+  });
+
+  it('is warmed by the history to where it was, whichever order the targets stand in', async () => {
+    const steps = 60;
+    const random = new Random(3);
+    const lived = await openForecaster();
+    const data = new Float32Array(steps * 3);
+    for (let step = 0; step < steps; step++) {
+      const demand = demandOf(random, 3);
+      data.set([demand[2]!, demand[0]!, demand[1]!], step * 3);
+      await lived.step(demand, 3);
+    }
+    const warmed = await openForecaster();
+    const rowOf = (target: string) => ['a', 'b', 'c'].indexOf(target);
+    await warmed.warm({ stepMs: 1000, steps, targets: ['c', 'a', 'b'], data }, rowOf);
+    expect(await run(warmed, 1, 3, 9)).toEqual(await run(lived, 1, 3, 9));
+    await expect(warmed.warm({ stepMs: 500, steps, targets: ['c', 'a', 'b'], data }, rowOf)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    });
+  });
+
+  it('swaps weights while it runs and keeps its state', async () => {
+    const weights = await readWeights(weightsPathOf(shippedModelPath));
+    const doubled = { ...weights, values: weights.values.map((value) => value * 1.02) };
+    const swapped = await openForecaster();
+    const plain = await openForecaster();
+    expect(await run(swapped, 20)).toEqual(await run(plain, 20));
+    swapped.setWeights(doubled);
+    expect(await run(swapped, 1, 4, 5)).not.toEqual(await run(plain, 1, 4, 5));
+    swapped.setWeights(weights);
+    await run(swapped, 40, 4, 6);
+    await run(plain, 40, 4, 6);
+    const [a, b] = [await run(swapped, 1, 4, 7), await run(plain, 1, 4, 7)];
+    a.forEach((value, i) => void expect(value / b[i]!).toBeCloseTo(1, 1));
+    expect(() => swapped.setWeights({ ...weights, values: weights.values.slice(1) })).toThrow(/parameters/);
+    expect(() => swapped.setWeights({ ...weights, featureVersion: 99 })).toThrow(/features/);
+  });
+
+  it('runs a second set of weights beside the first, from the same state', async () => {
+    const weights = await readWeights(weightsPathOf(shippedModelPath));
+    const forecaster = await openForecaster();
+    const plain = await openForecaster();
+    await run(forecaster, 20);
+    await run(plain, 20);
+    expect(forecaster.addModel('refined', weights)).toBe(1);
+    expect(forecaster.models).toEqual(['lstm', 'refined']);
+    const demand = Float64Array.of(1, 2, 3, 4);
+    const [first, second] = (await forecaster.stepAll(demand, 4)).map((frame) => frame.quantiles.slice(0, 40));
+    expect(second).toEqual(first);
+    expect(first).toEqual((await plain.step(demand, 4)).quantiles.slice(0, 40));
+  });
+
+  it('counts what is no demand as none', async () => {
+    const forecaster = await openForecaster();
+    const bad = Float64Array.of(Number.NaN, -4, Number.POSITIVE_INFINITY, 3);
+    for (let i = 0; i < 5; i++) {
+      const { quantiles } = await forecaster.step(bad, 4);
+      expect(quantiles.every(Number.isFinite)).toBe(true);
+    }
+  });
+
+  it('refuses bad options and arguments with a code, and steps once closed', async () => {
+    for (const options of [
+      { rows: 0 },
+      { rows: 1.5 },
+      { stepMs: Number.NaN },
+      { horizonsMs: [] },
+      { horizonsMs: [-1] },
+    ])
+      await expect(openForecaster(options)).rejects.toMatchObject({ code: 'INVALID_OPTION' });
+    const forecaster = await openForecaster();
+    await expect(forecaster.step(new Float64Array(9), 9)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    expect(() => forecaster.reset(8)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
+    await forecaster.close();
+    await expect(forecaster.step(new Float64Array(1), 1)).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+});
+
+describe('a worker of the LSTM that fails', () => {
+  const killWorker = (forecaster: LstmForecaster) => forecaster['pool'].threads[0]!.terminate();
+
+  it('is replaced when it dies, and the state goes on', async () => {
+    const forecaster = await openForecaster();
+    const plain = await openForecaster();
+    await run(forecaster, 15);
+    await run(plain, 15);
+    await killWorker(forecaster);
+    const quantiles = await run(forecaster, 5, 4, 2);
+    expect(quantiles).toEqual(await run(plain, 5, 4, 2));
+  });
+
+  it('makes the step it was late for fail with a code, and makes it up with the next', async () => {
+    const late = await openForecaster({ deadlineMs: 0, rows: 2000 });
+    const plain = await openForecaster({ rows: 2000 });
+    const random = new Random(2);
+    for (let i = 0; i < 5; i++) {
+      const demand = Float64Array.from({ length: 2000 }, () => random.poisson(3));
+      await plain.step(demand, 2000);
+      await expect(late.step(demand, 2000)).rejects.toMatchObject({ code: 'WORKER_FAILED' });
+    }
+    await late.idle();
+    // Compared as bytes: megabytes take the matcher a minute.
+    expect(Buffer.compare(late.snapshot(), plain.snapshot())).toBe(0);
   });
 });
