@@ -43,6 +43,7 @@ export async function openParts(
       refine: options.refine,
       seed: options.seed,
       ...(options.modelPath === undefined ? {} : { modelPath: options.modelPath }),
+      ...(options.history === 'memory' ? {} : { refinedFolder: join(options.history.path, 'models') }),
       onEvent: ({ kind, message }) => onEvent({ kind, message, timeMs: Date.now() }),
       onResolved: (resolved) => storeResolved(history, roster, resolved, options.stepMs),
     });

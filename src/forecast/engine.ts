@@ -1,9 +1,11 @@
 import { ForetokenError } from '../errors.js';
 import type { DemandMatrix } from '../history/store.js';
+import { Lineage } from '../learn/lineage.js';
 import type { LstmWeights } from '../learn/model.js';
 import { readWeights } from '../learn/model.js';
 import { type RefineRequest, type RefineResult, trainingStepCostMs } from '../learn/refine.js';
 import { Refiner } from '../learn/refiner.js';
+import { LiveWatch } from '../learn/watch.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
 import { LastValue } from './last.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
@@ -43,6 +45,8 @@ export interface EngineOptions {
   refine?: boolean;
   seed?: number;
   modelPath?: string;
+  /** Where refined models are kept, so that a restart goes on with them. Default: nowhere. */
+  refinedFolder?: string;
   /** Waits for inference and refinement however long they take, so that a run can be repeated. Default false. */
   deterministic?: boolean;
   onEvent?: (event: EngineEvent) => void;
@@ -71,9 +75,12 @@ export class ForecastEngine implements Forecaster {
   readonly #schedule: RefinementSchedule;
   #refiner: Refiner | undefined;
   #refining: Promise<void> | undefined;
-  #refined: LstmWeights | undefined;
+  readonly #lineage: Lineage | undefined;
+  readonly #watch: LiveWatch;
   #frame: ForecastFrame;
   readonly #spentMs = { score: 0, mix: 0 };
+  /** Settles when the refined versions on disk are what they should be. */
+  #writing: Promise<void> = Promise.resolve();
   #lstmWorks = true;
   #closed = false;
 
@@ -85,6 +92,7 @@ export class ForecastEngine implements Forecaster {
     const wantsModel = (options.engine ?? 'auto') === 'auto' || options.engine === 'lstm';
     let lstm: LstmForecaster | undefined;
     let weights: LstmWeights | undefined;
+    let lineage: Lineage | undefined;
     if (wantsModel) {
       try {
         const modelPath = options.modelPath ?? shippedModelPath;
@@ -97,19 +105,28 @@ export class ForecastEngine implements Forecaster {
           weights,
           deadlineMs: options.deterministic ? Number.POSITIVE_INFINITY : Math.max(50, options.stepMs / 2),
         });
+        lineage = await Lineage.open(options.refine === false ? undefined : options.refinedFolder, weights);
+        if (lineage.latest) lstm.addModel(engineNames[2], lineage.latest);
       } catch (error) {
         if (!(error instanceof ForetokenError) || error.code === 'INVALID_OPTION') throw error;
         options.onEvent?.({ kind: 'engine', message: `no model, classical forecasters instead: ${error.message}` });
       }
     }
-    return new ForecastEngine(options, lstm, weights);
+    return new ForecastEngine(options, lstm, weights, lineage);
   }
 
-  private constructor(options: EngineOptions, lstm: LstmForecaster | undefined, weights: LstmWeights | undefined) {
+  private constructor(
+    options: EngineOptions,
+    lstm: LstmForecaster | undefined,
+    weights: LstmWeights | undefined,
+    lineage: Lineage | undefined,
+  ) {
     this.name = options.engine ?? 'auto';
     this.#options = { refine: true, seed: 1, deterministic: false, ...options };
     this.#lstm = lstm;
     this.#weights = weights;
+    this.#lineage = lineage;
+    this.#watch = new LiveWatch(options);
     this.#mixture = new Mixture({
       stepMs: options.stepMs,
       horizonsMs: options.horizonsMs,
@@ -142,12 +159,14 @@ export class ForecastEngine implements Forecaster {
       const scored = performance.now();
       const frames = await inference;
       const inferred = performance.now();
-      const external = [frames?.[0]?.quantiles, this.#refined ? frames?.[1]?.quantiles : undefined];
+      const external = [frames?.[0]?.quantiles, frames?.[1]?.quantiles];
       this.#mixture.predict(rows, this.name === 'auto' && this.#lstm ? external : [], this.#frame);
-      if (this.name === 'lstm' && frames) this.#copy(frames[this.#refined ? 1 : 0]!, rows);
+      if (frames?.[1]) this.#watch.step(clean, rows, frames[0]!.quantiles, frames[1].quantiles);
+      if (this.name === 'lstm' && frames) this.#copy(frames, rows);
       this.#spentMs.score += scored - began;
       this.#spentMs.mix += performance.now() - inferred;
     }
+    this.#maybeWithdraw();
     await this.#maybeRefine();
     return this.#frame;
   }
@@ -213,6 +232,7 @@ export class ForecastEngine implements Forecaster {
     this.#closed = true;
     await this.#refiner?.close();
     await this.#refining?.catch(() => {});
+    await this.#writing;
     await this.#lstm?.close();
   }
 
@@ -253,7 +273,7 @@ export class ForecastEngine implements Forecaster {
     if (demand.rows === 0) return;
     this.#refiner ??= new Refiner();
     const request: RefineRequest = {
-      weights: this.#refined ?? this.#weights,
+      weights: this.#lineage?.latest ?? this.#weights,
       demand,
       stepMs: this.#options.stepMs,
       trainingSteps,
@@ -275,15 +295,43 @@ export class ForecastEngine implements Forecaster {
   #take(result: RefineResult): void {
     if (this.#closed) return;
     this.#schedule.spent(result.trainingSteps);
-    const scores = `${result.challengerScore.toFixed(4)} against ${result.championScore.toFixed(4)} on unseen steps`;
+    const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
+    const scores = `saves ${percent(result.gain)} of the loss on unseen steps, give or take ${percent(result.error)}`;
     if (!result.promoted) {
       this.#tell('model', `challenger refused: ${scores}`);
       return;
     }
-    if (this.#refined) this.#lstm!.setWeights(result.weights, 1);
-    else this.#lstm!.addModel(engineNames[2], result.weights);
-    this.#refined = result.weights;
+    this.#keep(this.#lineage!.promote(result.weights));
+    this.#serveLatest();
     this.#tell('model', `challenger promoted: ${scores}`);
+  }
+
+  /** Goes back a version when what was promoted turns out worse than the model that ships. */
+  #maybeWithdraw(): void {
+    if (!this.#lineage?.latest) return;
+    const { wins, gain } = this.#watch.verdict();
+    if (!wins) return;
+    this.#keep(this.#lineage.withdraw());
+    this.#serveLatest();
+    this.#tell('model', `refined model withdrawn: the shipped one saves ${(100 * gain).toFixed(1)} % of its loss`);
+  }
+
+  /** The newest refined version runs beside the shipped model, from the next step on. */
+  #serveLatest(): void {
+    const latest = this.#lineage?.latest;
+    if (!latest) this.#lstm!.dropModel();
+    else if (this.#lstm!.models.length > 1) this.#lstm!.setWeights(latest, 1);
+    else this.#lstm!.addModel(engineNames[2], latest);
+    this.#watch.restart();
+  }
+
+  /** A version that cannot be written is lost at the next restart, and nothing else. */
+  #keep(written: Promise<void>): void {
+    this.#writing = Promise.all([this.#writing, written]).then(
+      () => {},
+      (error: unknown) =>
+        this.#tell('model', `refined model not kept: ${error instanceof Error ? error.message : error}`),
+    );
   }
 
   #resolve(resolved: Parameters<NonNullable<Parameters<Mixture['observe']>[2]>>[0]): void {
@@ -308,10 +356,16 @@ export class ForecastEngine implements Forecaster {
     });
   }
 
-  #copy(frame: ForecastFrame, rows: number): void {
-    const count = rows * frame.horizonsMs.length;
-    this.#frame.quantiles.set(frame.quantiles.subarray(0, count * quantileCount));
-    this.#frame.engine.fill(this.#refined ? 2 : 1, 0, count);
+  /** The model's own quantiles; at each horizon those of the refined one as long as it is the better one there. */
+  #copy(frames: readonly ForecastFrame[], rows: number): void {
+    const horizons = this.#options.horizonsMs.length;
+    const chosen = this.#options.horizonsMs.map((_, h) => (frames[1] && this.#watch.refinedLeads(h) ? 1 : 0));
+    for (let at = 0; at < rows * horizons; at++) {
+      const model = chosen[at % horizons]!;
+      const from = at * quantileCount;
+      this.#frame.quantiles.set(frames[model]!.quantiles.subarray(from, from + quantileCount), from);
+      this.#frame.engine[at] = 1 + model;
+    }
   }
 
   #newFrame(rows: number): ForecastFrame {

@@ -48,7 +48,7 @@ export class RecentDemand {
 }
 
 /** Steps of history before the first refinement; the next come at twice as many each time. */
-const firstAt = 200;
+const firstAt = 300;
 const longestPause = 2048;
 const mostPerRefinement = 500;
 /** Of a run that must end soon and be repeatable. */

@@ -8,11 +8,11 @@ export interface RefineTask extends RefineRequest {
 }
 
 /** One refinement. An error comes back as a value, because structured clone would drop its code. */
-export default async function run({ guard, ...request }: RefineTask): Promise<RefineResult | { error: ErrorRecord }> {
+export default async function run({ guard, ...request }: RefineTask): Promise<RefineResult | { failure: ErrorRecord }> {
   try {
     guardRuns(new RunGuard(guard));
     return await refine(request);
   } catch (error) {
-    return { error: toErrorRecord(error, 'WORKER_FAILED') };
+    return { failure: toErrorRecord(error, 'WORKER_FAILED') };
   }
 }

@@ -37,7 +37,7 @@ export class Refiner implements AsyncDisposable {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new ForetokenError('WORKER_FAILED', `the refining worker died: ${reason}`, { cause });
     }
-    if ('error' in result) throw fromErrorRecord(result.error);
+    if ('failure' in result) throw fromErrorRecord(result.failure);
     return result;
   }
 
