@@ -204,7 +204,9 @@ export class FastLoop {
       this.#short[i] = this.#roster.live[i] ? view.denied[i]! + view.borrowed[i]! + headroom * view.demand[i]! : 0;
       this.#unspent[i] = Math.min(Math.max(0, this.#shares[i]! - view.borrowed[i]!), view.denied[i]!);
     }
-    borrowShares(this.#short, this.#roster.weight, view.slots, Math.max(0, reservoir), this.#shares);
+    // A reservoir that cannot hold what flows in during a tick is refilled within it.
+    const inflow = ((this.#table.peek(0, 1)?.ratePerSec ?? 0) * view.tickMs) / 1000;
+    borrowShares(this.#short, this.#roster.weight, view.slots, Math.max(reservoir, inflow), this.#shares);
     for (let i = 0; i < view.slots; i++) this.#shares[i]! += this.#unspent[i]!;
     this.#table.setBorrowShares(this.#shares, view.slots);
     return reservoir;

@@ -3,6 +3,7 @@ import { AllocationRules } from '../allocate/rules.js';
 import { ForetokenError } from '../errors.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
 import type { HistoryStore, StepRecord } from '../history/store.js';
+import { HistoryWatch } from '../history/watch.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
 import type { Activity } from '../table/table.js';
 import { type ControlledTable, FastLoop } from './fast-loop.js';
@@ -63,6 +64,7 @@ export class ControlLoop {
   readonly #table: ControlledTable;
   readonly #options: LoopOptions;
   readonly #history: HistoryStore;
+  readonly #historyWatch: HistoryWatch;
   readonly #engine: Forecaster;
   readonly #onEvent: (event: ForetokenEvent) => void;
   readonly #roster: Roster;
@@ -90,6 +92,7 @@ export class ControlLoop {
     this.#table = parts.table;
     this.#options = parts.options;
     this.#history = parts.history;
+    this.#historyWatch = new HistoryWatch(parts.history, parts.onEvent);
     this.#engine = parts.engine;
     this.#roster = parts.roster;
     this.#onEvent = parts.onEvent;
@@ -158,6 +161,7 @@ export class ControlLoop {
       const record = this.#record(wallMs, steps, demand);
       const collected = performance.now();
       this.#history.appendStep(record);
+      this.#historyWatch.look(wallMs);
       const stored = performance.now();
       const missed = Math.min(mostMissedSteps, Math.max(1, Math.round(steps)));
       if (missed > 1) for (let i = 0; i < slots; i++) demand[i]! /= missed;
