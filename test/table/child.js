@@ -9,7 +9,6 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 const thread = (argv, share) => new Worker(new URL(import.meta.url), { workerData: { argv, share } });
 const ended = (worker) => new Promise((resolve) => worker.once('exit', resolve));
-const settings = { reservation: 0, weight: 1, limit: Number.POSITIVE_INFINITY, limitBurst: 1 };
 
 const modes = {
   /** Opens a table by name and says what it finds; then does what it is told on stdin, line by line, until told to end. */
@@ -124,68 +123,6 @@ const modes = {
     process.exit(1);
   },
   attached: () => Foretoken.attach(workerData.share).target('a'),
-
-  /**
-   * The kill storm's: acquires and adjusts until it is killed. Each admission is written down after it, so that one is
-   * missing at most.
-   */
-  async storm(name, file, seedText) {
-    const { openSync, writeSync } = await import('node:fs');
-    const counts = openSync(file, 'w');
-    const cell = new Float64Array(1);
-    let seed = Number(seedText) >>> 0;
-    const random = (below) => {
-      seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-      return Math.floor((seed / 2 ** 32) * below);
-    };
-    const table = BucketTable.create({ name, capacity: 64, ratePerSec: 2000, burst: 500, clock: 'monotonic' });
-    const { Waiters } = await import('../../dist/table/waiters.js');
-    const waiters = new Waiters(table, 100);
-    const admitted = () => {
-      cell[0]++;
-      writeSync(counts, cell, 0, 8, 0);
-    };
-    const put = (i) => table.putTarget(`t${i}`, { mayBorrow: true, settings: { ...settings, weight: 1 + i } }).handle;
-    for (;;) {
-      const handle = put(random(8));
-      for (let i = 0; i < 20; i++) if (table.tryAcquire(handle, 1) > 0) admitted();
-      await Promise.all([
-        waiters.join(handle, 1, 20, undefined).then(admitted, () => {}),
-        waiters.join(put(random(8)), 2, 20, undefined).then(admitted, () => {}),
-      ]);
-      this.adjust(table, put, random);
-    }
-  },
-  /** One change of everything that moves rates and tokens; refusals are part of the game. */
-  adjust(table, put, random) {
-    const attempt = (act) => {
-      try {
-        act();
-      } catch (error) {
-        if (error.name !== 'ForetokenError') throw error;
-      }
-    };
-    attempt(() => table.setFallback(put(random(8)), random(300), random(60)));
-    if (random(10) === 0) attempt(() => table.removeTarget(put(8 + random(8))));
-    attempt(() => table.setLimit(put(random(8)), 200 + random(500), random(2) * (50 + random(50))));
-    attempt(() => table.refund(put(random(8)), 1 + random(2)) > 0);
-    if (table.takeRole(50) === 0) return;
-    for (let i = 0; i < 10; i++)
-      attempt(() => {
-        table.renewRole(50);
-        table.extendValidity(100);
-        table.tick();
-        const slots = table.slots;
-        const pairs = new Float64Array(slots * 2);
-        for (let slot = 1; slot < slots; slot++) pairs.set([random(2000 / slots), random(200 / slots)], slot * 2);
-        table.allocate(pairs, slots, true);
-        table.deposit(put(random(8)), random(50), 20);
-        table.setBorrowShares(new Float64Array(slots).fill(random(40)), slots);
-        if (random(2)) table.withdraw(put(random(8)));
-        table.reclaimExpired();
-      });
-    if (random(2)) table.leaveRole();
-  },
 };
 
 await modes[mode](...args);

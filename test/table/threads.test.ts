@@ -1,0 +1,49 @@
+import { spawnSync } from 'node:child_process';
+import { describe, expect, it } from 'vitest';
+import { childFile } from './processes.js';
+
+/** How a child ends that is given the time to, or is found hanging. */
+function end(...args: string[]) {
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, [childFile, ...args], {
+    encoding: 'utf8',
+    timeout: 40_000,
+    killSignal: 'SIGKILL',
+  });
+  return { status, signal, stdout, stderr };
+}
+
+describe('threads that share a table', () => {
+  it('may end in every way, in any order, and the table goes on', () => {
+    const ways = 'returns,exits,throws,terminated,waits,exits,returns,terminated';
+    expect(end('threads', ways)).toEqual({ status: 0, signal: null, stdout: 'true\ntrue\n', stderr: '' });
+  });
+
+  it('may load and unload the addon many at once, without the main thread', () => {
+    expect(end('unload')).toEqual({ status: 0, signal: null, stdout: '"done"\n', stderr: '' });
+  });
+});
+
+describe('a process whose threads use a table', () => {
+  it('ends with the code it exits with', () => {
+    expect(end('ends', 'exit')).toEqual({ status: 3, signal: null, stdout: '', stderr: '' });
+  });
+
+  it('ends when it has closed, although threads are busy and requests waited', () => {
+    expect(end('ends', 'close')).toEqual({ status: 4, signal: null, stdout: '', stderr: '' });
+  });
+
+  it('ends with its own error when that is thrown', () => {
+    const { status, signal, stderr } = end('ends', 'throw');
+    expect({ status, signal }).toEqual({ status: 1, signal: null });
+    expect(stderr).toContain('thrown on purpose');
+    expect(stderr).not.toMatch(/terminate called|Napi|FATAL/);
+  });
+
+  it('ends by a signal', () => {
+    expect(end('ends', 'signal')).toMatchObject({ status: null, signal: 'SIGTERM', stderr: '' });
+  });
+
+  it('is kept by nothing once it has closed', () => {
+    expect(end('idle')).toEqual({ status: 0, signal: null, stdout: 'true\n', stderr: '' });
+  });
+});
