@@ -19,7 +19,10 @@ namespace foretoken {
 namespace {
 
 // Positions in the frame, in doubles.
-enum FrameField : uint32_t { kHandle, kCost, kDecision, kLevel, kRate, kBurst, kDeposit, kWaitMs, kRead, kWrite, kDuration, kTicket, kFrameFields };
+enum FrameField : uint32_t {
+  kHandle, kCost, kDecision, kLevel, kRate, kBurst, kDeposit, kWaitMs, kRead, kWrite, kDuration, kTicket,
+  kHeld, kLeft, kServed, kEpoch, kNowMs, kFrameFields
+};
 
 // Columns of a collected row and of a level row, in doubles.
 enum CollectColumn : uint32_t {
@@ -46,30 +49,44 @@ struct Frame {
 struct Attachment {
   std::shared_ptr<Region> region;  // reset on close
   std::shared_ptr<Frame> frame = std::make_shared<Frame>();
+  double* fields = frame->fields;
   PlainTable table;
   RegionClock clock{};
   double unitsPerToken = 1;
+  double mostUnits = 0;
   double largestCost = 0;  // tokens; what cannot be represented in units can never be admitted
   uint32_t seat = kSeats;  // taken when somebody waits for the first time
   bool holdsLine = true;   // newcomers may not pass those who wait
   std::vector<Counters> previous;
   std::vector<uint32_t> previousGeneration;
 
+  bool ready = false;  // open, and has asked for a lane
+
   bool open() const noexcept { return region != nullptr; }
+
+  // Threads that only watch never ask for a lane.
+  bool prepare() noexcept {
+    if (!open()) return false;
+    table.claimLane(clock());
+    return ready = true;
+  }
 
   void close() noexcept {
     if (!open()) return;
     if (seat < kSeats) table.leaveSeat(seat);
     seat = kSeats;
+    table.releaseLane(clock());
     table.leaveRole();
     region->leave();
     table = PlainTable();
     region.reset();
+    ready = false;
     previous = {};
     previousGeneration = {};
   }
 };
 
+// Ends with the thread, however it ends: what it held on lease comes back.
 struct Addon {
   std::vector<std::unique_ptr<Attachment>> attachments;
   ~Addon() {
@@ -99,12 +116,25 @@ inline uint64_t costOf(const Attachment& a, double tokens) noexcept {
   return units + (static_cast<double>(units) < exact ? 1 : 0);
 }
 
-int32_t decide(Attachment& a, double handle, double tokens, uint64_t nowNs, bool inLine) noexcept {
+[[gnu::noinline]] int32_t decideAny(Attachment& a, double handle, double tokens, uint64_t nowNs, bool inLine) noexcept {
   Slot slot{};
   if (!slotOf(handle, slot)) return kBadHandle;
   const uint64_t cost = costOf(a, tokens);
   if (cost == 0) return tokens >= a.largestCost && std::isfinite(tokens) ? kTooLarge : kBadCost;
-  return a.table.acquire(slot, cost, nowNs, inLine);
+  return a.table.acquireAny(slot, cost, nowNs, inLine);
+}
+
+// Handle and cost as integers where that is exact; everything else goes the long way, and gets its code there.
+FORETOKEN_INLINE int32_t decide(Attachment& a, double handle, double tokens, uint64_t nowNs) noexcept {
+  const double exact = tokens * a.unitsPerToken;
+  if (handle >= 1 && handle <= kLargestHandle && exact >= 1 && exact < a.mostUnits) [[likely]] {
+    const auto bits = static_cast<uint64_t>(handle);
+    const auto units = static_cast<uint64_t>(exact);
+    if (static_cast<double>(bits) == handle && static_cast<double>(units) == exact &&
+        a.table.acquirePlain({static_cast<uint32_t>(bits & 0xffffff), static_cast<uint32_t>(bits >> 24)}, units, nowNs)) [[likely]]
+      return kOwn;
+  }
+  return decideAny(a, handle, tokens, nowNs, false);
 }
 
 Attachment* attachmentOf(napi_env env, napi_callback_info info) noexcept {
@@ -115,20 +145,20 @@ Attachment* attachmentOf(napi_env env, napi_callback_info info) noexcept {
 
 napi_value acquireHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
-  double* f = a.frame->fields;
-  f[kDecision] = a.open() ? decide(a, f[kHandle], f[kCost], a.clock(), false) : kClosed;
+  double* f = a.fields;
+  f[kDecision] = a.ready || a.prepare() ? decide(a, f[kHandle], f[kCost], a.clock()) : kClosed;
   return nullptr;
 }
 
 // For one who will wait if it has to: those who wait are not passed, and a denial is not counted.
 napi_value acquireOrWaitHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
-  double* f = a.frame->fields;
+  double* f = a.fields;
   Slot slot{};
-  const uint64_t now = a.open() ? a.clock() : 0;
+  const uint64_t now = a.ready || a.prepare() ? a.clock() : 0;
   if (!a.open()) f[kDecision] = kClosed;
   else if (slotOf(f[kHandle], slot) && a.table.isLive(slot) && a.table.isLineHeld(slot.index, now)) f[kDecision] = kDenied;
-  else f[kDecision] = decide(a, f[kHandle], f[kCost], now, true);
+  else f[kDecision] = decideAny(a, f[kHandle], f[kCost], now, true);
   return nullptr;
 }
 
@@ -141,7 +171,7 @@ uint64_t ticketIn(const Frame& frame) noexcept {
 // Frame: cost in tokens. Back: decision, kOwn or why there is no place; ticket as 64 bits.
 napi_value joinLineHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
-  double* f = a.frame->fields;
+  double* f = a.fields;
   Slot slot{};
   if (!a.open()) f[kDecision] = kClosed;
   else if (!slotOf(f[kHandle], slot) || !a.table.isLive(slot)) f[kDecision] = kBadHandle;
@@ -161,7 +191,7 @@ napi_value joinLineHot(napi_env env, napi_callback_info info) noexcept {
 // level is what those before it want, tokens.
 napi_value acquireInLineHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
-  double* f = a.frame->fields;
+  double* f = a.fields;
   Slot slot{};
   if (!a.open()) f[kDecision] = kClosed;
   else if (!slotOf(f[kHandle], slot)) f[kDecision] = kBadHandle;
@@ -191,11 +221,36 @@ napi_value leaveLineHot(napi_env env, napi_callback_info info) noexcept {
   return nullptr;
 }
 
+// Frame: cost is what is wanted on lease, held, left and served what the last lease came to, all in tokens. Back:
+// the decision, level is what is on lease from now on, epoch for how long, nowMs the region's time.
+napi_value leaseHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  double* f = a.fields;
+  f[kLevel] = 0;
+  Slot slot{};
+  if (!a.ready && !a.prepare()) {
+    f[kDecision] = kClosed;
+    return nullptr;
+  }
+  const uint64_t now = a.clock();
+  f[kNowMs] = static_cast<double>(now) / 1e6;
+  if (!slotOf(f[kHandle], slot)) {
+    f[kDecision] = kBadHandle;
+    return nullptr;
+  }
+  const auto units = [&](double tokens) { return isAmount(tokens) ? a.region->units(tokens) : 0; };
+  PlainTable::Lease lease{};
+  f[kDecision] = a.table.lease(slot, {units(f[kHeld]), units(f[kLeft]), static_cast<uint64_t>(isAmount(f[kServed]) ? f[kServed] : 0)}, units(f[kCost]), now, lease);
+  f[kLevel] = static_cast<double>(lease.units) / a.unitsPerToken;
+  f[kEpoch] = lease.epoch;
+  return nullptr;
+}
+
 // Frame: cost holds the number of requests; the decision comes back as the number admitted.
 napi_value acquireBatchHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
   Frame& f = *a.frame;
-  if (!a.open()) {
+  if (!a.ready && !a.prepare()) {
     f.fields[kDecision] = kClosed;
     return nullptr;
   }
@@ -208,7 +263,7 @@ napi_value acquireBatchHot(napi_env env, napi_callback_info info) noexcept {
       Slot ahead{};
       if (slotOf(f.batchHandles[i + kPrefetchAhead], ahead)) a.table.prefetch(ahead.index);
     }
-    const int32_t decision = decide(a, f.batchHandles[i], f.batchCosts[i], now, false);
+    const int32_t decision = decide(a, f.batchHandles[i], f.batchCosts[i], now);
     f.batchDecisions[i] = decision;
     admitted += decision > 0;
   }
@@ -218,7 +273,7 @@ napi_value acquireBatchHot(napi_env env, napi_callback_info info) noexcept {
 
 napi_value completeHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
-  double* f = a.frame->fields;
+  double* f = a.fields;
   Slot slot{};
   const auto whole = [](double v) { return v > 0 && v < 9.3e18 ? static_cast<uint64_t>(v) : 0; };
   if (!a.open()) f[kDecision] = kClosed;
@@ -229,7 +284,7 @@ napi_value completeHot(napi_env env, napi_callback_info info) noexcept {
 
 napi_value peekHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
-  double* f = a.frame->fields;
+  double* f = a.fields;
   if (!a.open()) {
     f[kDecision] = kClosed;
     return nullptr;
@@ -262,7 +317,7 @@ napi_value peekHot(napi_env env, napi_callback_info info) noexcept {
 // Frame: cost in tokens. Back: decision; level holds the tokens really charged (chargeHot).
 napi_value refundHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
-  double* f = a.frame->fields;
+  double* f = a.fields;
   Slot slot{};
   if (!a.open()) f[kDecision] = kClosed;
   else if (!slotOf(f[kHandle], slot)) f[kDecision] = kBadHandle;
@@ -273,7 +328,7 @@ napi_value refundHot(napi_env env, napi_callback_info info) noexcept {
 
 napi_value chargeHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
-  double* f = a.frame->fields;
+  double* f = a.fields;
   Slot slot{};
   f[kLevel] = 0;
   if (!a.open()) f[kDecision] = kClosed;
@@ -426,6 +481,7 @@ Napi::Value tick(const Napi::CallbackInfo& info) {
   if (!out) return status(info, kInvalid);
   // On a virtual clock one thread does everything, so nothing is in flight.
   const uint64_t threads = a.region->header().clockKind == ClockKind::kVirtual ? 1 : a.region->attachedThreads();
+  a.table.reapLanes(a.clock());
   const TickResult r = a.table.tick(static_cast<uint32_t>(std::max<uint64_t>(threads, 1) - 1), a.clock);
   if (r.status != kOk) return status(info, r.status);
   out[0] = a.region->tokens(static_cast<double>(r.returned));
@@ -736,6 +792,11 @@ Napi::Value highWater(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value close(const Napi::CallbackInfo& info) {
+  // Whoever still has a view of the buckets finds it empty: the memory goes with the last attachment.
+  if (info.This().IsObject()) {
+    const Napi::Value buckets = info.This().As<Napi::Object>().Get("buckets");
+    if (buckets.IsArrayBuffer() && !buckets.As<Napi::ArrayBuffer>().IsDetached()) buckets.As<Napi::ArrayBuffer>().Detach();
+  }
   self(info).close();
   return info.Env().Undefined();
 }
@@ -754,6 +815,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   a->table = region->table();
   a->clock = region->clock();
   a->unitsPerToken = region->unitsPerToken();
+  a->mostUnits = static_cast<double>(kLevelLimit);
   a->largestCost = static_cast<double>(kLevelLimit) / a->unitsPerToken;
   region->enter();
 
@@ -769,6 +831,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   hot("acquireInLine", acquireInLineHot);
   hot("leaveLine", leaveLineHot);
   hot("acquireBatch", acquireBatchHot);
+  hot("lease", leaseHot);
   hot("complete", completeHot);
   hot("peek", peekHot);
   hot("refund", refundHot);
@@ -820,6 +883,9 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   object.Set("batchHandles", wrap(env, frame->batchHandles, sizeof frame->batchHandles, a->frame));
   object.Set("batchCosts", wrap(env, frame->batchCosts, sizeof frame->batchCosts, a->frame));
   object.Set("batchDecisions", wrap(env, frame->batchDecisions, sizeof frame->batchDecisions, a->frame));
+  // What a lease is checked against; never written from JavaScript.
+  object.Set("buckets", Napi::ArrayBuffer::New(env, region->buckets(), static_cast<size_t>(region->header().capacity + 1) * sizeof(PlainBucket),
+                                               [](Napi::Env, void*) {}));
   if (region->areaBytes()) object.Set("area", wrap(env, region->area(), region->areaBytes(), region));
   return object;
 }
@@ -904,6 +970,9 @@ Napi::Object constants(Napi::Env env) {
   set("maxCapacity", kMaxCapacity);
   set("indexSpan", kIndexSpan);
   set("bytesPerTarget", sizeof(PlainBucket) + sizeof(PlainTally) + sizeof(PlainCompletion) + sizeof(PlainLine));
+  set("bytesPerTargetAndThread", sizeof(PlainLane));
+  set("bytesPerLease", sizeof(uint64_t));
+  set("lanes", kLanes);
   set("holdMs", static_cast<double>(kHoldNs) / 1e6);
   set("longestName", kLongestName);
   const auto group = [&](const char* name, std::initializer_list<std::pair<const char*, int>> entries) {
@@ -912,7 +981,8 @@ Napi::Object constants(Napi::Env env) {
     o.Set(name, g);
   };
   group("frame", {{"handle", kHandle}, {"cost", kCost}, {"decision", kDecision}, {"level", kLevel}, {"rate", kRate}, {"burst", kBurst},
-                  {"deposit", kDeposit}, {"waitMs", kWaitMs}, {"readBytes", kRead}, {"writeBytes", kWrite}, {"durationNs", kDuration}, {"ticket", kTicket}});
+                  {"deposit", kDeposit}, {"waitMs", kWaitMs}, {"readBytes", kRead}, {"writeBytes", kWrite}, {"durationNs", kDuration}, {"ticket", kTicket},
+                  {"held", kHeld}, {"left", kLeft}, {"served", kServed}, {"epoch", kEpoch}, {"nowMs", kNowMs}});
   group("collect", {{"generation", kGeneration}, {"arrivals", kArrivals}, {"admitted", kAdmitted}, {"denied", kDenials},
                     {"demandTokens", kDemandTokens}, {"admittedTokens", kAdmittedTokens}, {"borrowedTokens", kBorrowedTokens},
                     {"readBytes", kReadBytes}, {"writeBytes", kWriteBytes}, {"completions", kCompletions}, {"durationNs", kDurationNs},

@@ -58,33 +58,42 @@ constexpr int64_t accrued(uint64_t rate, uint64_t ns) noexcept {
 struct Evaluation {
   int64_t level;
   int64_t accrued;
-  int64_t overflow;  // what the cap cut off, not counting what lapsed at validUntil
+  int64_t overflow;  // what was cut off above the cap, not counting what lapsed at validUntil
   uint64_t cap;
 };
+
+// `evaluate` where the promise that covered the version has lapsed.
+constexpr Evaluation evaluateLapsed(int64_t stored, const Reading& p, uint64_t now, uint64_t validUntilNs, uint64_t fallback,
+                                    int64_t leased) noexcept {
+  const int64_t before = accrued(p.rate, validUntilNs - p.sinceNs);
+  const int64_t after = accrued(decode(static_cast<uint32_t>(fallback)), now - validUntilNs);
+  const int64_t atLapse = std::min(stored + before, static_cast<int64_t>(p.capAt(validUntilNs)) - leased);
+  const uint64_t cap = decode(static_cast<uint32_t>(fallback >> 32));
+  const int64_t level = atLapse + after;
+  const int64_t most = static_cast<int64_t>(cap) - leased;
+  return level > most ? Evaluation{most, before + after, level - most, cap} : Evaluation{level, before + after, 0, cap};
+}
 
 // Refill is piecewise: the allocated rate up to validUntil, the fallback after it. A version that took
 // effect after validUntil already carries what holds without a controller, so it is used as it stands.
 //
 // Clipping once, with the cap that holds now, is exact although a deposit may have expired in between:
 // a level that was above the burst then is at the burst now, one below it was not clipped at all.
+//
+// What is out on lease counts as if it still lay in the bucket: the level is clipped that much below the cap, into
+// a debt if the burst has become smaller than the leases.
 constexpr Evaluation evaluate(int64_t stored, const Reading& p, uint64_t nowNs, uint64_t validUntilNs,
-                              uint64_t fallback) noexcept {
+                                               uint64_t fallback, int64_t leased = 0) noexcept {
   // A clock read before the version took effect, by a thread that was overtaken: no time has passed.
   const uint64_t now = std::max(nowNs, p.sinceNs);
   if (now <= validUntilNs || p.sinceNs > validUntilNs) [[likely]] {
     const int64_t inflow = accrued(p.rate, now - p.sinceNs);
     const int64_t level = stored + inflow;
     const uint64_t cap = p.capAt(now);
-    const auto most = static_cast<int64_t>(cap);
+    const int64_t most = static_cast<int64_t>(cap) - leased;
     return level > most ? Evaluation{most, inflow, level - most, cap} : Evaluation{level, inflow, 0, cap};
   }
-  const int64_t before = accrued(p.rate, validUntilNs - p.sinceNs);
-  const int64_t after = accrued(decode(static_cast<uint32_t>(fallback)), now - validUntilNs);
-  const int64_t atLapse = std::min(stored + before, static_cast<int64_t>(p.capAt(validUntilNs)));
-  const uint64_t cap = decode(static_cast<uint32_t>(fallback >> 32));
-  const int64_t level = atLapse + after;
-  const auto most = static_cast<int64_t>(cap);
-  return level > most ? Evaluation{most, before + after, level - most, cap} : Evaluation{level, before + after, 0, cap};
+  return evaluateLapsed(stored, p, now, validUntilNs, fallback, leased);
 }
 
 // How long until the level reaches `wanted` if nothing is taken, ns; UINT64_MAX if it never will.

@@ -32,15 +32,15 @@ inline uint64_t readTsc() noexcept {
 struct RegionClock {
   const PlainHeader* header;
 
-  uint64_t operator()() const noexcept {
-    if (header->clockKind == ClockKind::kVirtual)
-      // acquire [time]: what was done before the clock was moved is visible to whoever reads the new time.
-      return header->virtualNs.load(std::memory_order_acquire) + 1;
+  FORETOKEN_INLINE uint64_t operator()() const noexcept {
     if (header->clockKind == ClockKind::kTsc) [[likely]] {
       const uint64_t ticks = readTsc();
       if (ticks <= header->tscOrigin) return 1;
       return static_cast<uint64_t>((static_cast<unsigned __int128>(ticks - header->tscOrigin) * header->tscMultiplier) >> 32) + 1;
     }
+    if (header->clockKind == ClockKind::kVirtual)
+      // acquire [time]: what was done before the clock was moved is visible to whoever reads the new time.
+      return header->virtualNs.load(std::memory_order_acquire) + 1;
     const uint64_t now = monotonicNs();
     // Another thread's origin can be a read ahead of this one's clock; time before the origin is time 1.
     return now > header->originNs ? now - header->originNs + 1 : 1;

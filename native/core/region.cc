@@ -110,9 +110,7 @@ void Region::locate() noexcept {
   // Threads of one process do not die without their process: what they hold they also let go of.
   if (isNamed()) sharing.isGone = isProcessGone;
   sharing.now = [](const PlainHeader& header) { return RegionClock{&header}(); };
-  table_ = PlainTable(header_, reinterpret_cast<PlainBucket*>(base_ + o.buckets), reinterpret_cast<PlainTally*>(base_ + o.tallies),
-                      reinterpret_cast<PlainCompletion*>(base_ + o.completions), reinterpret_cast<PlainBucket*>(base_ + o.limits),
-                      reinterpret_cast<PlainLine*>(base_ + o.lines), reinterpret_cast<std::atomic<uint64_t>*>(base_ + o.tickets), sharing);
+  table_ = PlainTable::at(base_, sharing);
 }
 
 std::shared_ptr<Region> Region::create(const RegionOptions& options) {
@@ -120,7 +118,7 @@ std::shared_ptr<Region> Region::create(const RegionOptions& options) {
   void* memory = mmap(nullptr, o.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
 #if defined(MADV_HUGEPAGE)
-  if (o.limits > kHugeFrom) madvise(memory, o.limits, MADV_HUGEPAGE);
+  if (o.lanes > kHugeFrom) madvise(memory, o.limits, MADV_HUGEPAGE);
 #endif
   std::shared_ptr<Region> region(new Region());
   region->base_ = static_cast<uint8_t*>(memory);

@@ -55,6 +55,7 @@ class Region {
   PlainTable& table() noexcept { return table_; }
   RegionClock clock() const noexcept { return {header_}; }
   PlainHeader& header() noexcept { return *header_; }
+  uint8_t* buckets() noexcept { return base_ + kHeaderBytes; }
   uint8_t* area() noexcept { return base_ + header_->areaOffset; }
   uint64_t areaBytes() const noexcept { return header_->areaBytes; }
   uint8_t* directory() noexcept { return base_ + directory_; }

@@ -28,6 +28,10 @@ inline constexpr int kLockTries = 1 << 18;
 inline constexpr int kYieldEvery = 1 << 6;
 inline constexpr int kLookEvery = 1 << 10;
 inline constexpr uint64_t kLatestNs = UINT64_MAX >> 1;
+// Up to here the product of a rate and what is left of a second fits in 64 bits.
+inline constexpr uint64_t kPlainRate = uint64_t{1} << 34, kPlainSeconds = uint64_t{1} << 22;
+// Set in a lane's owner while its leases are ended for it: numbers of processes are smaller.
+inline constexpr uint64_t kReaping = uint64_t{1} << 31;
 
 struct Slot {
   uint32_t index;
@@ -72,13 +76,36 @@ class Table {
   using T = Tally<Atomic>;
   using C = Completion<Atomic>;
   using L = Line<Atomic>;
+  using Row = Lane<Atomic>;
   using H = Header<Atomic>;
 
+  // The arrays; lanes and leases begin `laneRows` and `leaseRows` elements apart.
+  struct Parts {
+    B* buckets;
+    T* tallies;
+    C* completions;
+    B* limits;
+    L* lines;
+    Atomic<uint64_t>* tickets;  // a row of every slot for each seat
+    Row* lanes;
+    Atomic<uint64_t>* leases;
+    uint64_t laneRows, leaseRows;
+  };
+
   Table() noexcept = default;
-  Table(H* header, B* buckets, T* tallies, C* completions, B* limits, L* lines = nullptr, Atomic<uint64_t>* tickets = nullptr,
-        Sharing<H> sharing = {}) noexcept
-      : h_(header), buckets_(buckets), tallies_(tallies), completions_(completions), limits_(limits), lines_(lines),
-        tickets_(tickets), sharing_(sharing) {}
+  Table(H* header, const Parts& parts, Sharing<H> sharing = {}) noexcept
+      : h_(header), buckets_(parts.buckets), tallies_(parts.tallies), completions_(parts.completions), limits_(parts.limits), lines_(parts.lines),
+        tickets_(parts.tickets), sharing_(sharing), parts_(parts) {}
+  // Over a region whose header says how large it is.
+  static Table at(uint8_t* base, Sharing<H> sharing) noexcept {
+    auto* header = reinterpret_cast<H*>(base);
+    const Offsets o = offsetsFor(header->capacity, header->areaBytes, header->directoryBytes);
+    using U = Atomic<uint64_t>;
+    return Table(header, {reinterpret_cast<B*>(base + o.buckets), reinterpret_cast<T*>(base + o.tallies), reinterpret_cast<C*>(base + o.completions),
+                          reinterpret_cast<B*>(base + o.limits), reinterpret_cast<L*>(base + o.lines), reinterpret_cast<U*>(base + o.tickets),
+                          reinterpret_cast<Row*>(base + o.lanes), reinterpret_cast<U*>(base + o.leases), o.laneStride / sizeof(Row),
+                          o.leaseStride / sizeof(U)}, sharing);
+  }
 
   H& header() const noexcept { return *h_; }
   double unitsPerToken() const noexcept { return std::ldexp(1.0, h_->tokenShift); }
@@ -86,51 +113,81 @@ class Table {
   // ---- requests -------------------------------------------------------------------------------------
 
   // Takes `cost` units at `nowNs`: from the target's own bucket whole, else from the reservoir within the
-  // target's share. `inLine` says that the caller is the head of those who wait, whom newcomers must not
-  // overtake; its denials are not counted, because it will ask again. `ahead` units are left for those before it.
-  int32_t acquire(Slot slot, uint64_t cost, uint64_t nowNs, bool inLine = false, uint64_t ahead = 0) noexcept {
+  // target's share. In line: the caller is the head of those who wait, whom newcomers must not overtake; its denials
+  // are not counted, because it will ask again. `ahead` units are left for those before it.
+  FORETOKEN_INLINE int32_t acquire(Slot slot, uint64_t cost, uint64_t nowNs) noexcept {
+    return acquirePlain(slot, cost, nowNs) ? kOwn : acquireAny(slot, cost, nowNs);
+  }
+
+  // The common case of acquireAny, once and without a loop: a live target without limit, line or deposit whose
+  // own bucket serves the request. False says nothing but that it was not that. Same loads, same order, same swap.
+  FORETOKEN_INLINE bool acquirePlain(Slot slot, uint64_t cost, uint64_t nowNs) noexcept {
+    if (slot.index - 1 >= h_->capacity) return false;  // the reservoir too
+    B& bucket = buckets_[slot.index];
+    Word word{bucket.word.load(std::memory_order_acquire)};
+    // acquire [slot], [lease]: after the word.
+    const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
+    if ((meta >> 32) != slot.generation || (meta & (kLive | kHasLimit | kHasLine)) != kLive) return false;
+    const Params<Atomic>& p = copyOf(bucket, word.epoch());
+    // acquire [epoch]
+    const uint64_t since = p.sinceNs.load(std::memory_order_acquire);
+    const uint64_t rateAndBurst = p.rateAndBurst.load(std::memory_order_acquire);
+    // acquire [validity]
+    const uint64_t valid = h_->validUntil.load(std::memory_order_acquire);
+    if (p.deposit.load(std::memory_order_acquire) != 0 || nowNs < since) return false;
+    if ((valid >> 1) < nowNs && !((valid & 1) && since > (valid >> 1))) return false;
+    const uint64_t rate = decode(static_cast<uint32_t>(rateAndBurst));
+    const uint64_t seconds = (nowNs - since) / kNsPerSec, rest = (nowNs - since) % kNsPerSec;
+    if (rate >= kPlainRate || seconds >= kPlainSeconds) return false;
+    const auto inflow = static_cast<int64_t>(seconds * rate + rest * rate / kNsPerSec);
+    const int64_t leased = meta & kLeased ? leasesOf(slot.index) : 0;
+    const int64_t level = std::min(word.level() + inflow, static_cast<int64_t>(decode(static_cast<uint32_t>(rateAndBurst >> 32))) - leased);
+    const int64_t stored = level - static_cast<int64_t>(cost) - inflow;
+    if (level < static_cast<int64_t>(cost) || stored < -kLevelLimit) return false;
+    // [tick]: what is larger than any before must be known before it is taken.
+    if (h_->largestCost.load(std::memory_order_relaxed) < cost || !swapLevel(bucket, word, stored)) return false;
+    count(slot.index, 1, cost);
+    return true;
+  }
+
+  [[gnu::noinline]] int32_t acquireAny(Slot slot, uint64_t cost, uint64_t nowNs, bool inLine = false, uint64_t ahead = 0) noexcept {
     if (slot.index == kReservoir || slot.index >= slots()) return kBadHandle;
     B& bucket = buckets_[slot.index];
-    T& tally = tallies_[slot.index];
-    __builtin_prefetch(&tally, 1);
     // acquire [slot]: pairs with the release in addTarget, so a live generation shows the slot's tallies.
     const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
     if ((meta >> 32) != slot.generation || !(meta & kLive)) return kBadHandle;
     const uint64_t validUntil = validUntilAt(nowNs);
     // relaxed: a line that formed a moment ago may be missed by a moment; it is order, not safety.
-    if (!inLine && tally.waitUntilNs.load(std::memory_order_relaxed) > nowNs) [[unlikely]]
-      return deny(tally, cost);
-    if (meta & kHasLimit) {
-      const int32_t within = take(limits_[slot.index], nullptr, slot.generation, cost, nowNs, 0, ahead);
+    if ((meta & kHasLine) && !inLine && tallies_[slot.index].waitUntilNs.load(std::memory_order_relaxed) > nowNs) [[unlikely]]
+      return deny(tallies_[slot.index], cost);
+    if (meta & kHasLimit) [[unlikely]] {
+      const int32_t within = take(limits_[slot.index], nullptr, kReservoir, 0, cost, nowNs, 0, ahead);
       if (within != kOwn) {
-        if (!inLine) deny(tally, cost);
+        if (!inLine) deny(tallies_[slot.index], cost);
         return within;
       }
     }
 
-    int32_t decision = take(bucket, &tally, slot.generation, cost, nowNs, validUntil, ahead);
+    int32_t decision = take(bucket, &tallies_[slot.index], slot.index, slot.generation, cost, nowNs, validUntil, ahead);
     if (decision == kDenied || decision == kTooLarge) {
       if (meta & kMayBorrow) {
         const int32_t own = decision;
         // The bucket of a slot that was freed a moment ago is empty too; its handle may not borrow.
         if ((bucket.meta.load(std::memory_order_acquire) >> 32) != slot.generation) [[unlikely]] return kBadHandle;
-        decision = borrow(tally, cost, nowNs, validUntil, ahead);
+        decision = borrow(tallies_[slot.index], cost, nowNs, validUntil, ahead);
         if (decision == kTooLarge && own == kDenied) decision = kDenied;
       }
       // What has been given nothing yet says nothing about what it may come to have.
       if (decision == kTooLarge && cost <= largestAdmissible(slot, nowNs)) decision = kDenied;
     }
-    if (decision > 0) [[likely]] {
-      // relaxed: counters are read as totals; nothing else is inferred from their order.
-      tally.admitted.fetch_add(1, std::memory_order_relaxed);
-      // release [tick]: who sees these tokens counted sees them taken.
-      tally.admittedTokens.fetch_add(cost, std::memory_order_release);
+    if (decision > 0) {
+      count(slot.index, 1, cost);
       return decision;
     }
     // The slot's next owner has a limit of its own, from which nothing was taken.
     if (decision == kBadHandle) return decision;
     if (meta & kHasLimit) giveBack(limits_[slot.index], nullptr, cost, nowNs, 0);
-    if (!inLine) deny(tally, cost);
+    if (!inLine) deny(tallies_[slot.index], cost);
     return decision;
   }
 
@@ -139,10 +196,11 @@ class Table {
   int32_t refund(Slot slot, uint64_t units, uint64_t nowNs) noexcept {
     if (!isLive(slot)) return kBadHandle;
     T& tally = tallies_[slot.index];
-    // relaxed: see acquire.
+    // relaxed: see count. What is in lanes only grows.
     uint64_t charged = tally.admittedTokens.load(std::memory_order_relaxed);
+    const uint64_t inLanes = inLanesOf(slot.index).admittedTokens;
     for (int tries = 0; tries < kAcquireTries; ++tries) {
-      if (charged < units) return kBadCost;
+      if (charged + inLanes < units) return kBadCost;
       raiseLargestCost(units);
       if (tally.admittedTokens.compare_exchange_weak(charged, charged - units, std::memory_order_release,
                                                      std::memory_order_relaxed)) {
@@ -168,7 +226,7 @@ class Table {
     if (limited) units = indebt(limits_[slot.index], nullptr, units, nowNs, 0);
     const uint64_t taken = indebt(buckets_[slot.index], &tally, units, nowNs, validUntilAt(nowNs));
     if (limited && taken < units) giveBack(limits_[slot.index], nullptr, units - taken, nowNs, 0);
-    tally.admittedTokens.fetch_add(taken, std::memory_order_release);
+    count(slot.index, 0, taken);
     return taken;
   }
 
@@ -227,9 +285,135 @@ class Table {
     return (meta >> 32) == slot.generation && (meta & kLive);
   }
 
-  void waitInLine(uint32_t index, uint64_t untilNs) noexcept {
+  // `nowNs` tells whether a line forms; then leases of the target end, so that nobody overtakes it.
+  void waitInLine(uint32_t index, uint64_t untilNs, uint64_t nowNs) noexcept {
     // relaxed: see acquire.
+    const bool forms = untilNs > nowNs && tallies_[index].waitUntilNs.load(std::memory_order_relaxed) <= nowNs;
     tallies_[index].waitUntilNs.store(untilNs, std::memory_order_relaxed);
+    if (untilNs > nowNs) buckets_[index].meta.fetch_or(kHasLine, std::memory_order_release);
+    else buckets_[index].meta.fetch_and(~kHasLine, std::memory_order_release);
+    if (forms && leasedOf(index) > 0) reanchor(buckets_[index], &tallies_[index], nowNs);
+  }
+
+  // ---- lanes and leases -----------------------------------------------------------------------------
+
+  // Gives this table's thread a lane for its counters and leases, if one is free or its owner is dead; without one
+  // it counts in the tallies.
+  bool claimLane(uint64_t nowNs) noexcept {
+    for (uint32_t lane = 0; lane < kLanes && !mine_; ++lane) {
+      // acquire/release [lane]: the rows as the last owner left them.
+      uint64_t seen = h_->laneOwners[lane].load(std::memory_order_acquire);
+      if (seen != 0 && !isLaneOrphaned(seen)) continue;
+      if (!h_->laneOwners[lane].compare_exchange_strong(seen, sharing_.self, std::memory_order_acq_rel, std::memory_order_relaxed)) continue;
+      uint32_t used = lanesUsed();
+      while (used <= lane && !h_->lanesUsed.compare_exchange_weak(used, lane + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      }
+      lane_ = lane;
+      mine_ = parts_.lanes + lane * parts_.laneRows;
+      if (seen != 0) endLeases(lane, nowNs);
+    }
+    return mine_ != nullptr;
+  }
+
+  void releaseLane(uint64_t nowNs) noexcept {
+    if (!mine_) return;
+    endLeases(lane_, nowNs);
+    mine_ = nullptr;
+    h_->laneOwners[lane_].store(0, std::memory_order_release);
+  }
+
+  // Ends the leases of those who died with them. What they held counts as admitted.
+  void reapLanes(uint64_t nowNs) noexcept {
+    for (uint32_t lane = 0; lane < lanesUsed(); ++lane) {
+      uint64_t seen = h_->laneOwners[lane].load(std::memory_order_acquire);
+      if (seen == 0 || !isLaneOrphaned(seen)) continue;
+      if (!h_->laneOwners[lane].compare_exchange_strong(seen, seen | kReaping, std::memory_order_acq_rel, std::memory_order_relaxed)) continue;
+      endLeases(lane, nowNs);
+      h_->laneOwners[lane].store(0, std::memory_order_release);
+    }
+  }
+
+  struct Holding {
+    uint64_t units;     // on lease
+    uint64_t left;      // of these, not spent
+    uint64_t requests;  // admitted from it since the last call
+  };
+  struct Lease {
+    uint64_t units;  // on lease from now on, none of it spent
+    uint8_t epoch;   // spendable while the target's word has this epoch and its slot the same generation
+  };
+
+  // Settles what this thread holds of a target and goes on with up to `want` units; 0 returns it all.
+  //
+  // [lease] Leased tokens are taken from the level and counted as admitted at once; until they are settled everyone
+  // clips the level that much below the cap. So level and leases together never exceed burst and deposit, and a lease
+  // that is spent late spends nothing that was refilled meanwhile. The amount on lease is raised before tokens are
+  // taken and lowered after the level was clipped under it; whoever reads a word reads the amount after it. Then either he
+  // sees the amount, or his clock was read before the lease and his swap fails or refills no more than was allowed.
+  //
+  // A thread holds at most 1/(2 kLanes) of the cap and takes at most half of a level: all together leave
+  // half of the burst to those who ask one by one. Targets with a limit or a line are not leased.
+  int32_t lease(Slot slot, Holding held, uint64_t want, uint64_t nowNs, Lease& out) noexcept {
+    out = {0, 0};
+    if (!isLive(slot)) return kBadHandle;
+    if (!mine_) return kDenied;
+    B& bucket = buckets_[slot.index];
+    T& tally = tallies_[slot.index];
+    Atomic<uint64_t>& onLease = leaseOf(lane_, slot.index);
+    held.units = std::min(held.units, onLease.load(std::memory_order_relaxed));
+    held.left = std::min(held.left, held.units);
+    const uint64_t validUntil = validUntilAt(nowNs);
+    const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
+    if ((meta & kHasLimit) || tally.waitUntilNs.load(std::memory_order_relaxed) > nowNs) want = 0;
+    want = std::min(want, capOf(slot.index, nowNs) / (2 * kLanes));
+    if (held.units == 0 && want == 0) return kDenied;
+    if (held.requests) count(slot.index, held.requests, 0);
+
+    const uint64_t most = std::max(want, held.units), back = held.left > want ? held.left - want : 0;
+    raiseLargestCost(most);
+    if (most > held.units) {
+      onLease.fetch_add(most - held.units, std::memory_order_acq_rel);
+      if (!(meta & kLeased)) bucket.meta.fetch_or(kLeased, std::memory_order_acq_rel);
+    }
+    if (back) {
+      // release [tick]: as in refund.
+      tally.admittedTokens.fetch_sub(back, std::memory_order_release);
+      h_->refunded.fetch_add(back, std::memory_order_release);
+    }
+    uint64_t taken = 0;
+    for (int tries = 0; tries < kAcquireTries; ++tries) {
+      Word word{bucket.word.load(std::memory_order_acquire)};
+      if (!isLive(slot)) {
+        lower(onLease, most);
+        return kBadHandle;
+      }
+      const Reading p = readParams(bucket, word.epoch());
+      const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, fallbackFor(&tally, p, nowNs, validUntil), leasesOf(slot.index));
+      const uint64_t wanted = want > held.left ? want - held.left : 0;
+      const uint64_t grab = e.level > 1 ? std::min(wanted, static_cast<uint64_t>(e.level) / 2) : 0;
+      const int64_t stored = e.level - static_cast<int64_t>(grab) + static_cast<int64_t>(back) - e.accrued;
+      if (stored < -2 * kLevelLimit) [[unlikely]] {
+        reanchor(bucket, &tally, nowNs);
+        continue;
+      }
+      if (swapLevel(bucket, word, stored)) {
+        taken = grab;
+        out.epoch = word.epoch();
+        break;
+      }
+      // Lost for good, the level has been clipped under the lease by those who won.
+    }
+    out.units = held.left - back + taken;
+    lower(onLease, most - out.units);
+    if (taken) count(slot.index, 0, taken);
+    return out.units ? kOwn : kDenied;
+  }
+
+  uint32_t lanesUsed() const noexcept { return std::min(h_->lanesUsed.load(std::memory_order_acquire), kLanes); }
+
+  // Units of a slot on lease, in all lanes.
+  int64_t leasedOf(uint32_t index) const noexcept {
+    return buckets_[index].meta.load(std::memory_order_acquire) & kLeased ? leasesOf(index) : 0;
   }
 
   // ---- those who wait -------------------------------------------------------------------------------
@@ -259,13 +443,13 @@ class Table {
     // acquire [line]
     if (!(line.seats.load(std::memory_order_acquire) >> seat & 1)) line.seats.fetch_or(1ull << seat, std::memory_order_acq_rel);
     ahead = tokensAhead(slot.index, seat, ticket, nowNs);
-    const int32_t decision = acquire(slot, cost, nowNs, true, std::min(ahead, static_cast<uint64_t>(kLevelLimit)));
+    const int32_t decision = acquireAny(slot, cost, nowNs, true, std::min(ahead, static_cast<uint64_t>(kLevelLimit)));
     if (decision > 0) {
       T& tally = tallies_[slot.index];
       tally.denied.fetch_sub(1, std::memory_order_relaxed);
       tally.deniedTokens.fetch_sub(cost, std::memory_order_relaxed);
     } else if (holdUntilNs) {
-      waitInLine(slot.index, holdUntilNs);
+      waitInLine(slot.index, holdUntilNs, nowNs);
     }
     return decision;
   }
@@ -274,7 +458,7 @@ class Table {
   void leaveLine(uint32_t index, uint32_t seat, uint64_t nowNs) noexcept {
     ticketOf(seat, index).store(0, std::memory_order_release);
     lines_[index].seats.fetch_and(~(1ull << seat), std::memory_order_acq_rel);
-    if (firstTicket(index, kSeats, nowNs) == 0) waitInLine(index, 0);
+    if (firstTicket(index, kSeats, nowNs) == 0) waitInLine(index, 0, nowNs);
   }
 
   bool isLineHeld(uint32_t index, uint64_t nowNs) const noexcept {
@@ -319,7 +503,8 @@ class Table {
     const T& t = tallies_[index];
     const C& c = completions_[index];
     constexpr auto relaxed = std::memory_order_relaxed;  // totals, as in acquire
-    return {t.admitted.load(relaxed), t.admittedTokens.load(relaxed), t.denied.load(relaxed), t.deniedTokens.load(relaxed),
+    const Counted lanes = inLanesOf(index);
+    return {t.admitted.load(relaxed) + lanes.admitted, t.admittedTokens.load(relaxed) + lanes.admittedTokens, t.denied.load(relaxed), t.deniedTokens.load(relaxed),
             t.borrowedTokens.load(relaxed), c.count.load(relaxed), c.readBytes.load(relaxed), c.writeBytes.load(relaxed),
             c.durationNs.load(relaxed)};
   }
@@ -328,7 +513,7 @@ class Table {
     const Word word{buckets_[index].word.load(std::memory_order_acquire)};
     const Reading p = readParams(buckets_[index], word.epoch());
     const uint64_t fallback = tallies_[index].fallback.load(std::memory_order_relaxed);
-    const Evaluation e = evaluate(word.level(), p, nowNs, peekValidUntil(), fallback);
+    const Evaluation e = evaluate(word.level(), p, nowNs, peekValidUntil(), fallback, leasedOf(index));
     const bool lapsed = nowNs > peekValidUntil() && p.sinceNs <= peekValidUntil();
     if (lapsed) return {e.level, rateOf(fallback), e.cap, 0};
     return {e.level, p.rate, p.burst, nowNs < p.depositUntilNs ? p.deposit : 0};
@@ -337,7 +522,7 @@ class Table {
   void prefetch(uint32_t index) const noexcept {
     if (index >= slots()) return;
     __builtin_prefetch(&buckets_[index], 1);
-    __builtin_prefetch(&tallies_[index], 1);
+    if (mine_) __builtin_prefetch(&mine_[index], 1);
   }
 
   uint64_t metaOf(uint32_t index) const noexcept { return buckets_[index].meta.load(std::memory_order_acquire); }
@@ -416,6 +601,8 @@ class Table {
   Status removeLocked(Slot slot, Clock&& clock) noexcept {
     if (!isLive(slot)) return kStale;
     buckets_[slot.index].meta.store(static_cast<uint64_t>(slot.generation) << 32, std::memory_order_release);
+    // A lease ends with its target: who holds one sees a new epoch or generation before it spends any more.
+    for (uint32_t lane = 0; lane < lanesUsed(); ++lane) leaseOf(lane, slot.index).store(0, std::memory_order_release);
     // Debts go along with tokens: a target cannot leave them behind and come back without.
     const Status emptied = settled(clock, [&](bool lapsed) {
       int64_t freed = 0;
@@ -457,7 +644,7 @@ class Table {
     B& bucket = buckets_[slot.index];
     const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
     if (burst == 0) {
-      bucket.meta.store(meta & ~kHasLimit, std::memory_order_release);
+      bucket.meta.fetch_and(~kHasLimit, std::memory_order_release);
       return kOk;
     }
     const bool fresh = !(meta & kHasLimit);
@@ -467,8 +654,9 @@ class Table {
       return true;
     });
     if (published != kOk) return published;
-    bucket.meta.store(meta | kHasLimit, std::memory_order_release);
-    return kOk;
+    bucket.meta.fetch_or(kHasLimit, std::memory_order_release);
+    // A target with a limit is not leased: a new epoch tells who holds a lease from before.
+    return fresh ? reanchorLocked(bucket, &tallies_[slot.index], clock()) : kOk;
   }
 
   Status setMayBorrow(Slot slot, bool may) noexcept {
@@ -476,8 +664,8 @@ class Table {
     if (!lock) return lock.failure();
     if (!isLive(slot)) return kStale;
     B& bucket = buckets_[slot.index];
-    const uint64_t meta = bucket.meta.load(std::memory_order_relaxed);
-    bucket.meta.store(may ? meta | kMayBorrow : meta & ~kMayBorrow, std::memory_order_release);
+    if (may) bucket.meta.fetch_or(kMayBorrow, std::memory_order_release);
+    else bucket.meta.fetch_and(~kMayBorrow, std::memory_order_release);
     return kOk;
   }
 
@@ -519,9 +707,9 @@ class Table {
       if (decode(lowRate) == p.rate && decode(lowBurst) == p.burst) continue;
       int64_t cut = 0;
       const Status s = publish(i, false, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
-        c = keepDeposit(now, lowRate, lowBurst, e.level);
+        c = keepDeposit(now, lowRate, lowBurst, e.level, c.leased);
         const auto most = static_cast<int64_t>(decode(lowBurst) + now.deposit);
-        cut = std::max<int64_t>(0, e.level - most);
+        cut = std::max<int64_t>(0, e.level - (most - c.leased));
         return true;
       });
       if (s != kOk) return s;
@@ -531,7 +719,7 @@ class Table {
       const Reading p = current(i);
       if (decode(shares[i].rate) == p.rate && decode(shares[i].burst) == p.burst) continue;
       const Status s = publish(i, false, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
-        c = keepDeposit(now, shares[i].rate, shares[i].burst, e.level);
+        c = keepDeposit(now, shares[i].rate, shares[i].burst, e.level, c.leased);
         return true;
       });
       if (s != kOk) return s;
@@ -563,7 +751,7 @@ class Table {
     if (moved == 0) return 0;
     const uint64_t until = std::max(untilNs, before.deposit ? before.depositUntilNs : 0);
     const Status s = publish(slot.index, false, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
-      c = Change{encode(p.rate), encode(p.burst), code, until, e.level + static_cast<int64_t>(moved)};
+      c = Change{encode(p.rate), encode(p.burst), code, until, e.level + static_cast<int64_t>(moved), c.leased};
       return true;
     });
     return s == kOk ? moved : 0;
@@ -608,11 +796,11 @@ class Table {
     uint64_t before = h_->refunded.load(std::memory_order_acquire);
     for (uint32_t n = 1; n <= used; ++n) {
       const uint32_t i = n % used;
-      before += tallies_[i].admittedTokens.load(std::memory_order_acquire);
+      before += admittedTokensOf(i);
       B& bucket = buckets_[i];
       Word word{bucket.word.load(std::memory_order_acquire)};
       const Evaluation e = evaluate(word.level(), readParams(bucket, word.epoch()), now, validUntil,
-                                    tallies_[i].fallback.load(std::memory_order_relaxed));
+                                    tallies_[i].fallback.load(std::memory_order_relaxed), leasedOf(i));
       levels += e.level;
       if (e.overflow == 0) continue;
       const int64_t stored = e.level - e.accrued;
@@ -621,7 +809,7 @@ class Table {
       if (cut && i != kReservoir) overflow += e.overflow;
     }
     uint64_t admitted = h_->refunded.load(std::memory_order_acquire);
-    for (uint32_t i = 0; i < used; ++i) admitted += tallies_[i].admittedTokens.load(std::memory_order_relaxed);
+    for (uint32_t i = 0; i < used; ++i) admitted += admittedTokensOf(i);
 
     const uint64_t last = h_->tickNs.load(std::memory_order_relaxed);
     const int64_t inflow = accrued(h_->resourceRate.load(std::memory_order_relaxed), now > last ? now - last : 0);
@@ -872,6 +1060,7 @@ class Table {
     uint32_t rate, burst, deposit;  // codes
     uint64_t depositUntilNs;
     int64_t level;
+    int64_t leased = 0;  // in: what is out on lease; out: what of it stays below the new burst
   };
 
   class Lock {
@@ -935,7 +1124,7 @@ class Table {
   static constexpr uint64_t rateOf(uint64_t pair) noexcept { return decode(static_cast<uint32_t>(pair)); }
   static constexpr uint64_t burstOf(uint64_t pair) noexcept { return decode(static_cast<uint32_t>(pair >> 32)); }
 
-  static constexpr uint64_t lower(uint64_t a, uint64_t b) noexcept {
+  static constexpr uint64_t lesser(uint64_t a, uint64_t b) noexcept {
     return join(encode(std::min(rateOf(a), rateOf(b))), encode(std::min(burstOf(a), burstOf(b))));
   }
 
@@ -943,12 +1132,22 @@ class Table {
     return (static_cast<uint64_t>(burst) << 32) | rate;
   }
 
-  static constexpr Change keepDeposit(const Reading& p, uint32_t rate, uint32_t burst, int64_t level) noexcept {
-    return {rate, burst, encode(p.deposit), p.depositUntilNs, level};
+  static constexpr Change keepDeposit(const Reading& p, uint32_t rate, uint32_t burst, int64_t level, int64_t leased) noexcept {
+    return {rate, burst, encode(p.deposit), p.depositUntilNs, level, leased};
+  }
+
+  // A branch rather than an index: predicted, so that the copy is read and refill reckoned while the word that
+  // names it is still on its way.
+  FORETOKEN_INLINE static const Params<Atomic>& copyOf(const B& bucket, uint8_t epoch) noexcept {
+    if (epoch & 1) {
+      asm volatile("");
+      return bucket.params[1];
+    }
+    return bucket.params[0];
   }
 
   static Reading readParams(const B& bucket, uint8_t epoch) noexcept {
-    const Params<Atomic>& p = bucket.params[epoch & 1];
+    const Params<Atomic>& p = copyOf(bucket, epoch);
     // acquire [epoch]
     const uint64_t since = p.sinceNs.load(std::memory_order_acquire);
     const uint64_t rateAndBurst = p.rateAndBurst.load(std::memory_order_acquire);
@@ -982,7 +1181,7 @@ class Table {
 
   // [validity] Before a request acts on a promise that has lapsed it makes the lapse stick, so the promise
   // can no longer be extended as if nothing had happened: extendValidity's CAS would fail.
-  uint64_t validUntilAt(uint64_t nowNs) noexcept {
+  FORETOKEN_INLINE uint64_t validUntilAt(uint64_t nowNs) noexcept {
     uint64_t valid = h_->validUntil.load(std::memory_order_acquire);
     if (!(valid & 1) && (valid >> 1) < nowNs) [[unlikely]]
       if (h_->validUntil.compare_exchange_strong(valid, valid | 1, std::memory_order_acq_rel, std::memory_order_acquire)) valid |= 1;
@@ -996,12 +1195,21 @@ class Table {
                                              std::memory_order_acquire);
   }
 
-  int32_t take(B& bucket, T* tally, uint32_t generation, uint64_t cost, uint64_t nowNs, uint64_t validUntil,
+  // The fallback, needed only by a version that the promise has left behind.
+  static uint64_t fallbackFor(const T* tally, const Reading& p, uint64_t nowNs, uint64_t validUntil) noexcept {
+    return tally && nowNs > validUntil && p.sinceNs <= validUntil ? tally->fallback.load(std::memory_order_relaxed) : 0;
+  }
+
+  int32_t take(B& bucket, T* tally, uint32_t index, uint32_t generation, uint64_t cost, uint64_t nowNs, uint64_t validUntil,
                uint64_t ahead) noexcept {
     Word word{bucket.word.load(std::memory_order_acquire)};
     for (int tries = 0; tries < kAcquireTries; ++tries) {
+      // [slot] The slot may have been freed since, and its level is what the next owner must not lose. [lease]
+      // What is out on lease is read after the word. Both lie in a word that was read after it.
+      const uint64_t meta = buckets_[index].meta.load(std::memory_order_acquire);
+      if (tally && (meta >> 32) != generation) [[unlikely]] return kBadHandle;
       const Reading p = readParams(bucket, word.epoch());
-      const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, tally ? tally->fallback.load(std::memory_order_relaxed) : 0);
+      const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, fallbackFor(tally, p, nowNs, validUntil), meta & kLeased ? leasesOf(index) : 0);
       if (e.level < static_cast<int64_t>(cost + ahead)) {
         // A reading that was overtaken says nothing: only a denial under the present version counts.
         const Word again{bucket.word.load(std::memory_order_acquire)};
@@ -1011,14 +1219,10 @@ class Table {
       }
       const int64_t stored = e.level - static_cast<int64_t>(cost) - e.accrued;
       if (stored < -2 * kLevelLimit) [[unlikely]] {
-        // Idle for months: the level needs a reference it can be written against.
         reanchor(bucket, tally, nowNs);
         word = Word{bucket.word.load(std::memory_order_acquire)};
         continue;
       }
-      // The slot may have been freed since its generation was checked: then its word has moved, or its
-      // level is what the next owner must not lose. Checked on a word that was read before.
-      if (tally && (bucket.meta.load(std::memory_order_acquire) >> 32) != generation) [[unlikely]] return kBadHandle;
       // [tick]: before the tokens are taken, so that whoever misses them knows how many they may be.
       if (tally) raiseLargestCost(cost);
       if (swapLevel(bucket, word, stored)) {
@@ -1033,8 +1237,9 @@ class Table {
   uint64_t indebt(B& bucket, T* tally, uint64_t units, uint64_t nowNs, uint64_t validUntil) noexcept {
     for (int tries = 0; tries < kAcquireTries; ++tries) {
       Word word{bucket.word.load(std::memory_order_acquire)};
+      const int64_t leased = tally ? leasedOf(static_cast<uint32_t>(&bucket - buckets_)) : 0;
       const Evaluation e = evaluate(word.level(), readParams(bucket, word.epoch()), nowNs, validUntil,
-                                    tally ? tally->fallback.load(std::memory_order_relaxed) : 0);
+                                    tally ? tally->fallback.load(std::memory_order_relaxed) : 0, leased);
       const int64_t floor = -static_cast<int64_t>(e.cap);
       const auto taken = std::min(static_cast<int64_t>(std::min<uint64_t>(units, kLevelLimit)), std::max<int64_t>(0, e.level - floor));
       const int64_t stored = e.level - taken - e.accrued;
@@ -1056,7 +1261,7 @@ class Table {
         if (tally.borrowShare.compare_exchange_weak(share, share - wanted, std::memory_order_relaxed, std::memory_order_relaxed)) break;
       }
     }
-    const int32_t decision = take(buckets_[kReservoir], &tallies_[kReservoir], 0, cost, nowNs, validUntil, ahead);
+    const int32_t decision = take(buckets_[kReservoir], &tallies_[kReservoir], kReservoir, 0, cost, nowNs, validUntil, ahead);
     if (decision == kOwn) {
       tally.borrowedTokens.fetch_add(cost, std::memory_order_relaxed);
       return kBorrowed;
@@ -1078,8 +1283,9 @@ class Table {
         anew = false;
         continue;
       }
-      const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, tally ? tally->fallback.load(std::memory_order_relaxed) : 0);
-      const int64_t room = std::max<int64_t>(0, static_cast<int64_t>(e.cap) - e.level);
+      const int64_t leased = tally ? leasedOf(static_cast<uint32_t>(&bucket - buckets_)) : 0;
+      const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, fallbackFor(tally, p, nowNs, validUntil), leased);
+      const int64_t room = std::max<int64_t>(0, static_cast<int64_t>(e.cap) - leased - e.level);
       const int64_t added = std::min<int64_t>(room, static_cast<int64_t>(std::min<uint64_t>(units, kLevelLimit)));
       if (added == 0) {
         if (bucket.word.load(std::memory_order_acquire) == word.bits) return units;
@@ -1090,6 +1296,76 @@ class Table {
       else if (swapLevel(bucket, word, stored)) return units - static_cast<uint64_t>(added);
     }
     return units;
+  }
+
+  bool isLaneOrphaned(uint64_t owner) const noexcept { return !(owner & kReaping) && sharing_.isGone && sharing_.isGone(owner); }
+
+  struct Counted {
+    uint64_t admitted, admittedTokens;
+  };
+
+  Counted inLanesOf(uint32_t index) const noexcept {
+    Counted sum{0, 0};
+    for (uint32_t lane = 0; lane < lanesUsed(); ++lane) {
+      const Row& row = parts_.lanes[lane * parts_.laneRows + index];
+      sum.admitted += row.admitted.load(std::memory_order_relaxed);
+      // acquire [tick]
+      sum.admittedTokens += row.admittedTokens.load(std::memory_order_acquire);
+    }
+    return sum;
+  }
+
+  uint64_t admittedTokensOf(uint32_t index) const noexcept {
+    return tallies_[index].admittedTokens.load(std::memory_order_acquire) + inLanesOf(index).admittedTokens;
+  }
+
+  void count(uint32_t index, uint64_t requests, uint64_t units) noexcept {
+    // relaxed: counters are read as totals; nothing else is inferred from their order.
+    // release [tick]: who sees these tokens counted sees them taken.
+    if (mine_) [[likely]] {
+      // No locked instruction: nobody else writes this row.
+      Row& row = mine_[index];
+      row.admitted.store(row.admitted.load(std::memory_order_relaxed) + requests, std::memory_order_relaxed);
+      row.admittedTokens.store(row.admittedTokens.load(std::memory_order_relaxed) + units, std::memory_order_release);
+      return;
+    }
+    tallies_[index].admitted.fetch_add(requests, std::memory_order_relaxed);
+    tallies_[index].admittedTokens.fetch_add(units, std::memory_order_release);
+  }
+
+  Atomic<uint64_t>& leaseOf(uint32_t lane, uint32_t index) const noexcept { return parts_.leases[lane * parts_.leaseRows + index]; }
+
+  int64_t leasesOf(uint32_t index) const noexcept {
+    uint64_t sum = 0;
+    for (uint32_t lane = 0; lane < lanesUsed(); ++lane) sum += leaseOf(lane, index).load(std::memory_order_acquire);
+    return static_cast<int64_t>(sum);
+  }
+
+  // Not below zero: a removed target's leases are gone already.
+  static void lower(Atomic<uint64_t>& onLease, uint64_t units) noexcept {
+    uint64_t seen = onLease.load(std::memory_order_relaxed);
+    while (units && !onLease.compare_exchange_weak(seen, seen > units ? seen - units : 0, std::memory_order_acq_rel, std::memory_order_relaxed)) {
+    }
+  }
+
+  // All leases of a lane count as spent: clipped under, then forgotten.
+  void endLeases(uint32_t lane, uint64_t nowNs) noexcept {
+    const uint64_t validUntil = validUntilAt(nowNs);
+    for (uint32_t i = 1; i < highWater(); ++i) {
+      Atomic<uint64_t>& onLease = leaseOf(lane, i);
+      const uint64_t units = onLease.load(std::memory_order_acquire);
+      if (units == 0) continue;
+      B& bucket = buckets_[i];
+      for (int tries = 0; tries < kAcquireTries; ++tries) {
+        Word word{bucket.word.load(std::memory_order_acquire)};
+        const Reading p = readParams(bucket, word.epoch());
+        const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, fallbackFor(&tallies_[i], p, nowNs, validUntil), leasedOf(i));
+        const int64_t stored = e.level - e.accrued;
+        if (stored < -2 * kLevelLimit) [[unlikely]] reanchor(bucket, &tallies_[i], nowNs);
+        else if (swapLevel(bucket, word, stored)) break;
+      }
+      lower(onLease, units);
+    }
   }
 
   int32_t deny(T& tally, uint64_t cost) noexcept {
@@ -1115,7 +1391,7 @@ class Table {
 
   Status reanchorLocked(B& bucket, T* tally, uint64_t nowNs) noexcept {
     return publishBucket(bucket, tally, tally && lapsedAt(nowNs), [nowNs] { return nowNs; }, [](const Evaluation& e, const Reading& p, Change& c) {
-      c = keepDeposit(p, encode(p.rate), encode(p.burst), e.level);
+      c = keepDeposit(p, encode(p.rate), encode(p.burst), e.level, c.leased);
       return true;
     });
   }
@@ -1136,13 +1412,16 @@ class Table {
       if (lapsed) now = std::max(now, validUntil + 1);
       else if (tally && now > validUntil) return kLapsed;
       const uint64_t fallback = tally ? tally->fallback.load(std::memory_order_relaxed) : 0;
-      const Evaluation e = evaluate(word.level(), p, now, validUntil, fallback);
+      // [lease]: after the word and the clock.
+      const int64_t leased = tally ? leasedOf(static_cast<uint32_t>(&bucket - buckets_)) : 0;
+      const Evaluation e = evaluate(word.level(), p, now, validUntil, fallback, leased);
       Change c{};
+      c.leased = leased;
       if (!decide(e, lapsed ? without(p, validUntil, fallback) : p, c)) return kInvalid;
       uint64_t expiry = 0;
       if (c.deposit && c.depositUntilNs > now) expiry = std::min<uint64_t>((c.depositUntilNs - now) >> kExpiryShift, UINT32_MAX);
       const auto epoch = static_cast<uint8_t>(word.epoch() + 1);
-      const int64_t most = static_cast<int64_t>(decode(c.burst) + (expiry ? decode(c.deposit) : 0));
+      const int64_t most = static_cast<int64_t>(decode(c.burst) + (expiry ? decode(c.deposit) : 0)) - c.leased;
       Params<Atomic>& next = bucket.params[epoch & 1];
       // release [epoch]
       next.sinceNs.store(now, std::memory_order_release);
@@ -1183,8 +1462,8 @@ class Table {
     if (p.deposit == 0 || (!early && clock() < p.depositUntilNs)) return 0;
     int64_t unused = 0;
     Status s = publish(index, lapsed, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
-      unused = std::clamp<int64_t>(e.level + e.overflow - static_cast<int64_t>(now.burst), 0, static_cast<int64_t>(now.deposit));
-      c = Change{encode(now.rate), encode(now.burst), 0, 0, e.level};
+      unused = std::clamp<int64_t>(e.level + e.overflow - (static_cast<int64_t>(now.burst) - c.leased), 0, static_cast<int64_t>(now.deposit));
+      c = Change{encode(now.rate), encode(now.burst), 0, 0, e.level, c.leased};
       return true;
     });
     if (s == kOk) s = growReservoir(0, p.deposit, unused, lapsed, clock);
@@ -1228,7 +1507,7 @@ class Table {
     } else {
       // Both are lowered before either is raised, and raised only if the promise has not lapsed meanwhile:
       // then nobody has yet drawn on what is taken away.
-      store(lower(old, next), lower(rest, left));
+      store(lesser(old, next), lesser(rest, left));
       if (lapsedAt(clock())) return kLapsed;
     }
     store(next, left);
@@ -1241,16 +1520,16 @@ class Table {
   Status shift(uint32_t index, uint64_t next, uint64_t left, Clock&& clock) noexcept {
     int64_t given = 0, cut = 0;
     Status s = publish(kReservoir, true, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
-      const uint64_t low = lower(join(encode(p.rate), encode(p.burst)), left);
+      const uint64_t low = lesser(join(encode(p.rate), encode(p.burst)), left);
       given = std::clamp<int64_t>(e.level, 0, static_cast<int64_t>(p.burst - burstOf(low)));
       c = Change{static_cast<uint32_t>(low), static_cast<uint32_t>(low >> 32), 0, 0, e.level - given};
       return true;
     });
     if (s != kOk) return s;
     s = publish(index, true, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
-      const uint64_t low = lower(join(encode(p.rate), encode(p.burst)), next);
-      cut = std::max<int64_t>(0, e.level - static_cast<int64_t>(burstOf(low)));
-      c = Change{static_cast<uint32_t>(low), static_cast<uint32_t>(low >> 32), 0, 0, e.level};
+      const uint64_t low = lesser(join(encode(p.rate), encode(p.burst)), next);
+      cut = std::max<int64_t>(0, e.level - (static_cast<int64_t>(burstOf(low)) - c.leased));
+      c = Change{static_cast<uint32_t>(low), static_cast<uint32_t>(low >> 32), 0, 0, e.level, c.leased};
       return true;
     });
     if (s != kOk) return s;
@@ -1260,7 +1539,7 @@ class Table {
     });
     if (s != kOk) return s;
     return publish(index, true, clock, [&](const Evaluation& e, const Reading&, Change& c) {
-      c = Change{static_cast<uint32_t>(next), static_cast<uint32_t>(next >> 32), 0, 0, e.level + given};
+      c = Change{static_cast<uint32_t>(next), static_cast<uint32_t>(next >> 32), 0, 0, e.level + given, c.leased};
       return true;
     });
   }
@@ -1272,7 +1551,7 @@ class Table {
     for (uint32_t i = 0; i < highWater(); ++i) {
       if (written(buckets_[i]).sinceNs <= peekValidUntil()) {
         const Status s = publish(i, true, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
-          c = Change{encode(p.rate), encode(p.burst), 0, 0, e.level};
+          c = Change{encode(p.rate), encode(p.burst), 0, 0, e.level, c.leased};
           return true;
         });
         if (s != kOk) return s;
@@ -1340,8 +1619,11 @@ class Table {
     C& c = completions_[index];
     constexpr auto relaxed = std::memory_order_relaxed;  // published by the slot's new generation
     // [tick]: what the last owner was admitted leaves the sums on both sides.
-    h_->tickAdmitted.fetch_sub(t.admittedTokens.load(relaxed), relaxed);
-    for (auto* a : {&t.admitted, &t.admittedTokens, &t.denied, &t.deniedTokens, &t.borrowedTokens, &t.fallback, &t.waitUntilNs,
+    h_->tickAdmitted.fetch_sub(admittedTokensOf(index), relaxed);
+    const Counted lanes = inLanesOf(index);
+    t.admitted.store(0 - lanes.admitted, relaxed);
+    t.admittedTokens.store(0 - lanes.admittedTokens, relaxed);
+    for (auto* a : {&t.denied, &t.deniedTokens, &t.borrowedTokens, &t.fallback, &t.waitUntilNs,
                     &c.count, &c.readBytes, &c.writeBytes, &c.durationNs})
       a->store(0, relaxed);
     // Until the first tick divides the reservoir, a newcomer may draw on it like anyone.
@@ -1357,6 +1639,10 @@ class Table {
   Atomic<uint64_t>* tickets_ = nullptr;  // a row of every slot for each seat
   Sharing<H> sharing_{};
   uint64_t term_ = 0;  // what is done under the controller role; 0: not bound to it
+  Parts parts_{};
+  // This thread's lane, if it has one.
+  Row* mine_ = nullptr;
+  uint32_t lane_ = kLanes;
 };
 
 }  // namespace foretoken

@@ -112,7 +112,7 @@ void step(World& w, Random& r, const Profile& profile) {
     note("waitInLine");
     auto& t = w.targets.at(i);
     t.waitUntilNs = r.oneIn(2) ? 0 : w.now() + r.magnitude(profile.leapBits);
-    w.table.waitInLine(i, t.waitUntilNs);
+    w.table.waitInLine(i, t.waitUntilNs, w.now());
   }
 }
 

@@ -57,6 +57,7 @@ TEST("what a decision reads lies on one cache line, what it writes on the next, 
   CHECK_EQ(offsetof(PlainTally, fallback), 48u);
   CHECK_EQ(offsetof(PlainTally, waitUntilNs), 56u);
   CHECK_EQ(sizeof(PlainCompletion), 32u);
+  CHECK_EQ(sizeof(PlainLane), 16u);
 }
 
 TEST("the arrays of every capacity are page-aligned, do not overlap and end within the region") {
@@ -67,10 +68,15 @@ TEST("the arrays of every capacity are page-aligned, do not overlap and end with
       CHECK_EQ(o.buckets, kHeaderBytes);
       CHECK_GE(o.tallies, o.buckets + slots * sizeof(PlainBucket));
       CHECK_GE(o.completions, o.tallies + slots * sizeof(PlainTally));
-      CHECK_GE(o.limits, o.completions + slots * sizeof(PlainCompletion));
+      CHECK_GE(o.lines, o.completions + slots * sizeof(PlainCompletion));
+      CHECK_GE(o.lanes, o.lines + slots * sizeof(PlainLine));
+      CHECK_GE(o.laneStride, slots * sizeof(PlainLane));
+      CHECK_GE(o.leases, o.lanes + kLanes * o.laneStride);
+      CHECK_GE(o.leaseStride, slots * sizeof(uint64_t));
+      CHECK_GE(o.limits, o.leases + kLanes * o.leaseStride);
       CHECK_GE(o.area, o.limits + slots * sizeof(PlainBucket));
       CHECK_GE(o.total, o.area + area);
-      for (const uint64_t at : {o.buckets, o.tallies, o.completions, o.limits, o.area, o.total}) CHECK_EQ(at % 4096, 0u);
+      for (const uint64_t at : {o.buckets, o.tallies, o.completions, o.lines, o.lanes, o.laneStride, o.leases, o.leaseStride, o.limits, o.area, o.total}) CHECK_EQ(at % 4096, 0u);
     }
   }
 }

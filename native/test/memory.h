@@ -20,10 +20,13 @@ class Memory {
         limits_(new Bucket<Atomic>[capacity + 1]()),
         lines_(new Line<Atomic>[capacity + 1]()),
         tickets_(new Atomic<uint64_t>[kSeats * (capacity + 1)]()),
+        lanes_(new Lane<Atomic>[(capacity + 1) * kLanes]()),
+        leases_(new Atomic<uint64_t>[(capacity + 1) * kLanes]()),
         header_(new Header<Atomic>()) {
     header_->capacity = capacity;
     header_->clockKind = ClockKind::kVirtual;
-    table = Tab(header_.get(), buckets_.get(), tallies_.get(), completions_.get(), limits_.get(), lines_.get(), tickets_.get(), sharing);
+    table = Tab(header_.get(), {buckets_.get(), tallies_.get(), completions_.get(), limits_.get(), lines_.get(), tickets_.get(), lanes_.get(),
+                                leases_.get(), capacity + 1, capacity + 1}, sharing);
     table.initialise(rate, burst, nowNs);
   }
 
@@ -40,6 +43,8 @@ class Memory {
   std::unique_ptr<Bucket<Atomic>[]> limits_;
   std::unique_ptr<Line<Atomic>[]> lines_;
   std::unique_ptr<Atomic<uint64_t>[]> tickets_;
+  std::unique_ptr<Lane<Atomic>[]> lanes_;
+  std::unique_ptr<Atomic<uint64_t>[]> leases_;
   std::unique_ptr<Header<Atomic>> header_;
 };
 

@@ -301,6 +301,8 @@ class Stepped {
   }
   V fetch_add(V v, std::memory_order = std::memory_order_seq_cst) { return change([v](uint64_t old) { return old + static_cast<uint64_t>(v); }); }
   V fetch_sub(V v, std::memory_order = std::memory_order_seq_cst) { return change([v](uint64_t old) { return old - static_cast<uint64_t>(v); }); }
+  V fetch_or(V v, std::memory_order = std::memory_order_seq_cst) { return change([v](uint64_t old) { return old | static_cast<uint64_t>(v); }); }
+  V fetch_and(V v, std::memory_order = std::memory_order_seq_cst) { return change([v](uint64_t old) { return old & static_cast<uint64_t>(v); }); }
 
  protected:
   void write(V v) {

@@ -86,7 +86,7 @@ class World {
     const uint64_t at = now_ - std::min(earlierNs, now_ - 1);
     const LevelReading before = table.levelOf(index, at), pool = table.levelOf(0, at);
     const int32_t expected = expect(t, cost, at, inLine, before, pool);
-    const int32_t decision = table.acquire(t.slot, cost, at, inLine);
+    const int32_t decision = inLine ? table.acquireAny(t.slot, cost, at, true) : table.acquire(t.slot, cost, at);
     if (!earlierNs && decision != expected)
       harness::context() += " cost " + std::to_string(cost) + " own " + std::to_string(before.level) + "/" + std::to_string(before.burst + before.deposit) +
                             " pool " + std::to_string(pool.level) + "/" + std::to_string(pool.burst) + " share " + std::to_string(t.share) +
