@@ -62,7 +62,12 @@ export class Controller {
     guardExit();
     const ended = new SharedArrayBuffer(4);
     const data: ControllerData = { ...given, ended };
-    const worker = new Worker(workerFile('control/worker'), { workerData: data, name: 'foretoken-controller' });
+    // The process's own flags may be for its own script only, as --input-type is.
+    const worker = new Worker(workerFile('control/worker'), {
+      workerData: data,
+      execArgv: [],
+      name: 'foretoken-controller',
+    });
     const controller = new Controller(worker, new Int32Array(ended), onEvent);
     running.add(controller);
     void controller.#exited.then(() => running.delete(controller));

@@ -106,6 +106,7 @@ export class LstmForecaster implements Forecaster {
     this.addModel(name, weights);
     this.pool = new Piscina({
       filename: workerFile('forecast/lstm-worker'),
+      execArgv: [],
       minThreads: 1,
       maxThreads: 1,
       // Between steps the thread sleeps in the event loop; spinning or blocking would gain nothing here.

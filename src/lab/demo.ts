@@ -158,7 +158,7 @@ function offer(foretoken: Foretoken, trace: Trace, part: Uint32Array, startMs: n
     admitted,
     decidedMs,
   };
-  const worker = new Worker(workerFile('lab/demo-load'), { workerData });
+  const worker = new Worker(workerFile('lab/demo-load'), { workerData, execArgv: [] });
   const failed = once(worker, 'error').then(([error]) => Promise.reject(error));
   return {
     part,

@@ -16,6 +16,7 @@ export class Refiner implements AsyncDisposable {
   constructor() {
     this.#pool = new Piscina({
       filename: workerFile('learn/refine-worker'),
+      execArgv: [],
       // The thread goes when there is nothing to learn: it holds a runtime's memory.
       minThreads: 0,
       maxThreads: 1,
