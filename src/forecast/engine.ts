@@ -25,7 +25,7 @@ export interface ResolvedForecasts {
   /** Steps since they were made. */
   steps: number;
   rows: number;
-  /** Tokens/s, per row. */
+  /** Tokens/s, per row; 0 for rows that were not scored this time. */
   q50: Float64Array;
   q90: Float64Array;
   actual: Float64Array;
@@ -337,10 +337,12 @@ export class ForecastEngine implements Forecaster {
   #resolve(resolved: Parameters<NonNullable<Parameters<Mixture['observe']>[2]>>[0]): void {
     const { onResolved, horizonsMs } = this.#options;
     if (!onResolved) return;
-    const { rows, quantiles } = resolved;
+    const { rows, first, turns, quantiles } = resolved;
     const median = new Float64Array(rows);
     const upper = new Float64Array(rows);
-    for (let row = 0; row < rows; row++) {
+    const actual = new Float64Array(rows);
+    for (let row = first; row < rows; row += turns) {
+      actual[row] = resolved.actual[row]!;
       median[row] = quantiles[row * quantileCount + q50]!;
       upper[row] = quantiles[row * quantileCount + q90]!;
     }
@@ -350,7 +352,7 @@ export class ForecastEngine implements Forecaster {
       rows,
       q50: median,
       q90: upper,
-      actual: resolved.actual,
+      actual,
       engine: resolved.engine,
       engines: engineNames,
     });

@@ -17,6 +17,8 @@ export class Periods {
   #ring = new Float32Array(0);
   #period = new Uint16Array(0);
   #seen = new Uint32Array(0);
+  /** Demand of the last whole period, per row that has one. */
+  #sum = new Float64Array(0);
   #next = 0;
   #at = 0;
   readonly #own = new Float64Array(ringSteps);
@@ -34,6 +36,9 @@ export class Periods {
     const seen = new Uint32Array(size);
     seen.set(this.#seen);
     this.#seen = seen;
+    const sum = new Float64Array(size);
+    sum.set(this.#sum);
+    this.#sum = sum;
   }
 
   reset(row: number): void {
@@ -41,24 +46,41 @@ export class Periods {
     this.#ring.fill(0, row * ringSteps, (row + 1) * ringSteps);
     this.#period[row] = 0;
     this.#seen[row] = 0;
+    this.#sum[row] = 0;
   }
 
   observe(demand: ArrayLike<number>, rows: number): void {
     this.grow(rows);
     this.#at = (this.#at + 1) % ringSteps;
     for (let row = 0; row < rows; row++) {
+      const period = this.#period[row]!;
+      if (period > 0) this.#sum[row]! += demand[row]! - this.#ago(row, period);
       this.#ring[row * ringSteps + this.#at] = demand[row]!;
       if (this.#seen[row]! > 0 || demand[row]! > 0) this.#seen[row]!++;
     }
     for (let i = 0; i < Math.min(rowsPerStep, rows); i++) {
       this.#next = (this.#next + 1) % rows;
-      if (this.#seen[this.#next]! >= leastSeen) this.#period[this.#next] = this.#find(this.#next);
+      if (this.#seen[this.#next]! >= leastSeen) this.#judge(this.#next);
     }
   }
 
   /** Steps; 0: none found. */
   periodOf(row: number): number {
     return this.#period[row] ?? 0;
+  }
+
+  /** Mean demand per step over the last period; 0 without one. */
+  meanOfPeriod(row: number): number {
+    const period = this.#period[row] ?? 0;
+    return period > 0 ? this.#sum[row]! / period : 0;
+  }
+
+  /** By how much the step that comes should exceed the mean, if it is as one period earlier; 0 without a period. */
+  seasonNow(row: number): number {
+    const period = this.#period[row] ?? 0;
+    return period > 0
+      ? this.#ring[row * ringSteps + ((this.#at + 1 - period + ringSteps) % ringSteps)]! - this.meanOfPeriod(row)
+      : 0;
   }
 
   /** Mean demand per step over the next `steps`, as they were one period (or the least multiple) earlier. */
@@ -74,6 +96,19 @@ export class Periods {
     for (let i = 0; i < unbroken; i++) sum += this.#ring[base + first + i]!;
     for (let i = 0; i < steps - unbroken; i++) sum += this.#ring[base + i]!;
     return sum / steps;
+  }
+
+  /** Demand so many steps before the one at `#at`. */
+  #ago(row: number, steps: number): number {
+    return this.#ring[row * ringSteps + ((this.#at - steps + ringSteps) % ringSteps)]!;
+  }
+
+  #judge(row: number): void {
+    const period = this.#find(row);
+    this.#period[row] = period;
+    let sum = 0;
+    for (let back = 0; back < period; back++) sum += this.#ago(row, back);
+    this.#sum[row] = sum;
   }
 
   #find(row: number): number {

@@ -1,0 +1,129 @@
+import { Periods } from './period.js';
+
+/** Spans of the moving averages, steps; 1 is the last value. */
+export const ewmaSpans = [1, 2, 5, 10, 30, 60, 300] as const;
+export const seasonalBase = ewmaSpans.length;
+export const holtWintersBase = seasonalBase + 1;
+/** Values a forecast can start from: averages, the demand one period earlier, Holt-Winters. */
+export const baseCount = holtWintersBase + 1;
+
+/** What a row has just done: nothing; no more than usual; more. Forecasters are trusted by what they did in each. */
+export const contexts = 3;
+/** Usual is the average of this index. */
+const usual = 4;
+
+/** Holt-Winters' smoothing of level and trend per step, and the damping that keeps a trend from running away. */
+const levelRate = 0.3;
+const trendRate = 0.1;
+const damping = 0.98;
+
+/**
+ * What is known of each row's demand from the stream alone: averages, level and trend, rhythm. About 2.3 KiB a row
+ * ever used. Rates in tokens/s.
+ */
+export class Streams {
+  readonly #stepS: number;
+  readonly #periods = new Periods();
+  readonly #useSeasonal: boolean;
+  /** Steps seen. */
+  steps = 0;
+  /** Tokens in all, per row. */
+  total = new Float64Array(0);
+  /** Mean demand rate, to make losses of rows comparable. */
+  scale = new Float64Array(0);
+  /** Step at which the row was given to whoever has it. */
+  since = new Uint32Array(0);
+  /** Step of the last demand; −1: none yet, and nothing is forecast. */
+  lastActive = new Int32Array(0);
+  #average = new Float64Array(0);
+  #level = new Float64Array(0);
+  #trend = new Float64Array(0);
+
+  constructor(stepMs: number, useSeasonal = true) {
+    this.#stepS = stepMs / 1000;
+    this.#useSeasonal = useSeasonal;
+  }
+
+  /** Rows there is room for. */
+  get size(): number {
+    return this.total.length;
+  }
+
+  grow(size: number): void {
+    this.total = grown(this.total, size);
+    this.scale = grown(this.scale, size);
+    this.#average = grown(this.#average, size * ewmaSpans.length);
+    this.#level = grown(this.#level, size);
+    this.#trend = grown(this.#trend, size);
+    const since = new Uint32Array(size).fill(this.steps);
+    since.set(this.since);
+    this.since = since;
+    const active = new Int32Array(size).fill(-1);
+    active.set(this.lastActive);
+    this.lastActive = active;
+    if (this.#useSeasonal) this.#periods.grow(size);
+  }
+
+  reset(row: number): void {
+    if (row >= this.size) return;
+    this.#average.fill(0, row * ewmaSpans.length, (row + 1) * ewmaSpans.length);
+    this.#level[row] = 0;
+    this.#trend[row] = 0;
+    this.scale[row] = 0;
+    this.since[row] = this.steps;
+    this.lastActive[row] = -1;
+    this.#periods.reset(row);
+  }
+
+  /** Takes in a step's demand, tokens per row. */
+  observe(demand: ArrayLike<number>, rows: number): void {
+    this.steps++;
+    for (let row = 0; row < rows; row++) {
+      const value = demand[row]!;
+      this.total[row]! += value;
+      if (value > 0) this.lastActive[row] = this.steps;
+      else if (this.lastActive[row]! < 0) continue;
+      const rate = value / this.#stepS;
+      const age = this.steps - this.since[row]!;
+      const perAge = 1 / age;
+      const at = row * ewmaSpans.length;
+      for (let s = 0; s < ewmaSpans.length; s++)
+        // While a row is younger than a span, its average is the plain one: it would else take a span to start.
+        this.#average[at + s]! += Math.max(averageRates[s]!, perAge) * (rate - this.#average[at + s]!);
+      this.scale[row]! += Math.max(1 / 600, perAge) * (rate - this.scale[row]!);
+      const season = this.#useSeasonal ? this.#periods.seasonNow(row) / this.#stepS : 0;
+      const expected = this.#level[row]! + damping * this.#trend[row]!;
+      const surprise = rate - season - expected;
+      this.#level[row] = expected + Math.max(levelRate, perAge) * surprise;
+      this.#trend[row] = damping * this.#trend[row]! + levelRate * trendRate * surprise;
+    }
+    if (this.#useSeasonal) this.#periods.observe(demand, rows);
+  }
+
+  /** 0, 1 or 2: see `contexts`. */
+  contextOf(row: number): number {
+    const last = this.#average[row * ewmaSpans.length]!;
+    return last === 0 ? 0 : last > this.#average[row * ewmaSpans.length + usual]! ? 2 : 1;
+  }
+
+  /** Writes the rate each base forecasts for the mean of the next `ahead` steps, `baseCount` of them. */
+  write(row: number, ahead: number, out: Float32Array, at: number): void {
+    const from = row * ewmaSpans.length;
+    for (let s = 0; s < ewmaSpans.length; s++) out[at + s] = this.#average[from + s]!;
+    const seasonal = this.#useSeasonal ? this.#periods.seasonal(row, ahead) / this.#stepS : Number.NaN;
+    const rhythmic = !Number.isNaN(seasonal);
+    out[at + seasonalBase] = rhythmic ? seasonal : this.#average[from + ewmaSpans.length - 1]!;
+    // Σ φ^k for k from 1 to n is near n for few steps and bounded by φ / (1 − φ): its mean over the horizon.
+    const reach = Math.min((ahead + 1) / 2, damping / (1 - damping) / 2);
+    const season = rhythmic ? seasonal - this.#periods.meanOfPeriod(row) / this.#stepS : 0;
+    out[at + holtWintersBase] = Math.max(0, this.#level[row]! + reach * this.#trend[row]! + season);
+  }
+}
+
+const averageRates = ewmaSpans.map((span) => 2 / (span + 1));
+
+export function grown<T extends Float64Array | Float32Array>(array: T, size: number): T {
+  const bigger = new (array.constructor as new (size: number) => T)(size);
+  bigger.set(array as never);
+  return bigger;
+}
