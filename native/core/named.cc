@@ -182,7 +182,7 @@ std::shared_ptr<Region> Region::open(const std::string& name, const RegionOption
       }
     }
     if (make) {
-      if (!hasRoom(file.fd(), o.limits)) return failed(Refusal::kSystem);
+      if (!hasRoom(file.fd(), o.lanes)) return failed(Refusal::kSystem);
       if (ftruncate(file.fd(), 0) != 0 || ftruncate(file.fd(), static_cast<off_t>(o.total)) != 0) return failed(Refusal::kSystem);
     }
     void* memory = mmap(nullptr, o.total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file.fd(), 0);
