@@ -49,6 +49,8 @@ export interface Needs {
   least: ArrayLike<number>;
   /** What there is to give, in that unit. */
   budget: number;
+  /** What demand of each that stays unserved costs, a token, above 0; only ratios count. Default: all equal. */
+  costs?: ArrayLike<number>;
 }
 
 /** Probabilities run up to 1 - e^-30, beyond which a double between 0.99 and 1 says nothing. */
@@ -56,20 +58,29 @@ const mostNats = 30;
 const halvings = 40;
 
 /**
- * Divides a budget so that the demand left unserved is least to be expected: minimise Σ E[(Dᵢ - heldᵢ -
+ * Divides a budget so that the demand left unserved costs least in expectation: minimise Σ costᵢ E[(Dᵢ - heldᵢ -
  * giveᵢ)⁺] subject to Σ giveᵢ = budget. At the optimum every row that gets anything beyond its least has the
- * same probability of asking for more than it has (the Lagrange condition of the newsvendor problem with
- * one shared stock), so the gifts are one common quantile less what is held.
+ * same cost times probability of asking for more than it has (the Lagrange condition of the newsvendor problem
+ * with one shared stock); with equal costs the gifts are one common quantile less what is held.
  * @param out receives the gifts, one per row; they add up to the budget unless even the farthest tails need
  *   less, and to more only when the least do
- * @returns the common probability of demand being covered
+ * @returns the common probability of demand being covered, at the largest cost
  */
 export function commonQuantile(needs: Needs, out: Float64Array): number {
-  const { rows, quantiles, stride, offset, held, least, budget } = needs;
+  const { rows, quantiles, stride, offset, held, least, budget, costs } = needs;
+  let dearest = 0;
+  let cheapest = Number.POSITIVE_INFINITY;
+  for (let row = 0; row < rows; row++) {
+    dearest = Math.max(dearest, costs?.[row] ?? 1);
+    cheapest = Math.min(cheapest, costs?.[row] ?? 1);
+  }
   const giveAt = (nats: number): number => {
-    const place = placeOf(-Math.expm1(-nats));
+    let place = placeOf(-Math.expm1(-nats));
     let sum = 0;
     for (let row = 0; row < rows; row++) {
+      // The chance of more times its cost is what all have in common.
+      if (costs && cheapest < dearest)
+        place = placeOf(-Math.expm1(-Math.max(0, nats + Math.log(costs[row]! / dearest))));
       const wanted = mix(quantiles, row * stride + offset, place) - Math.max(0, held[row]!);
       const give = Math.max(least[row]!, wanted);
       out[row] = give;

@@ -1,4 +1,4 @@
-import { borrowShares } from '../allocate/shares.js';
+import { borrowShares, maxMinShares } from '../allocate/shares.js';
 import { correct } from '../monitor/adjuster.js';
 import { Monitor, type TickView, Utilization } from '../monitor/monitor.js';
 import type { Activity, BucketTable } from '../table/table.js';
@@ -123,6 +123,20 @@ export class FastLoop {
     return Math.min(sum, this.#options.burst);
   }
 
+  /** Who asks for more than its max-min share of the rate now; found out when somebody wants to know. */
+  greed(): (slot: number) => boolean {
+    if (!this.#options.borrow) return () => false;
+    const { slots } = this.view;
+    let fair: Float64Array | undefined;
+    return (slot) => {
+      if (!fair) {
+        fair = new Float64Array(slots);
+        maxMinShares(this.#monitor.ratePerSec, this.#roster.weight, slots, this.#options.ratePerSec, fair);
+      }
+      return fair[slot]! < this.#monitor.ratePerSec[slot]!;
+    };
+  }
+
   /** Moves tokens from the reservoir into a bucket. */
   move(handle: number, tokens: number, forMs: number): void {
     this.#depositedTokens += this.#table.deposit(handle, tokens, forMs);
@@ -218,11 +232,12 @@ export class FastLoop {
       this.#monitor,
       this.view,
       { level: (slot) => this.level[slot]!, deposit: (slot) => this.deposit[slot]! },
-      Math.min(reservoirTokens, depositRoom(this.#options.burst, this.deposited(this.view.slots))),
+      Math.min(reservoirTokens, depositRoom(this.#table.peek(0, 1)?.burst ?? 0, this.#options.burst)),
       this.#options.burst,
       this.#meanCost,
       undefined,
       this.#roster.weight,
+      this.greed(),
     );
     let isPlanStale = false;
     for (const { slot, tokens } of corrections) {
@@ -231,7 +246,7 @@ export class FastLoop {
       if (tokens < 0) this.#table.withdraw(handle);
       else {
         // Less than a request costs would only be kept from whoever can use it.
-        if (this.level[slot]! + tokens >= this.#meanCost) this.move(handle, tokens, this.#options.stepMs);
+        if (tokens > 0 && this.level[slot]! + tokens >= this.#meanCost) this.move(handle, tokens, this.#options.stepMs);
         // Tokens help for now; for the rest of the step the rate must follow what is really asked for.
         const excess = this.#monitor.ratePerSec[slot]! - this.view.q90PerSec[slot]!;
         this.extraPerSec[slot] = Math.max(this.extraPerSec[slot]!, excess);

@@ -220,6 +220,7 @@ export class ControlLoop {
       requestCost: this.#fast.meanCost,
       frame: this.#frame,
       extraPerSec: this.#fast.extraPerSec,
+      isGreedy: this.#fast.greed(),
       level: this.#fast.level,
       ratePerSec: this.#options.ratePerSec,
       burst: this.#options.burst,

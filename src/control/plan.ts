@@ -1,7 +1,8 @@
 import type { AllocatorName } from '../allocate/allocator.js';
 import { allocatorNamed } from '../allocate/allocator.js';
 import type { CreditBook } from '../allocate/credit.js';
-import { commonQuantile } from '../allocate/quantile.js';
+import { entitle } from '../allocate/entitle.js';
+import { commonQuantile, quantileAt } from '../allocate/quantile.js';
 import type { AllocationRules } from '../allocate/rules.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
 
@@ -14,6 +15,8 @@ export interface PlanInput {
   weight: Float64Array;
   /** Tokens/s, Infinity: none. */
   limitPerSec: Float64Array;
+  /** What denying each a token costs against keeping one idle for it; default `defaultThrottlingCost` each. */
+  throttlingCost?: Float64Array | undefined;
   /** Least bucket of each, tokens. */
   leastBurst: number;
   /** What a request costs on average, tokens: with borrowing a bucket smaller than that is of no use. Default 0. */
@@ -22,6 +25,8 @@ export interface PlanInput {
   frame?: ForecastFrame | undefined;
   /** Observed demand beyond the forecast, tokens/s, which the monitor found out. */
   extraPerSec?: Float64Array | undefined;
+  /** Who asks for more than its share already, and would have spent a deposit at once. Default: nobody. */
+  isGreedy?: ((slot: number) => boolean) | undefined;
   /** Tokens in each bucket now. */
   level: Float64Array;
   ratePerSec: number;
@@ -47,25 +52,23 @@ export interface Plan {
 }
 
 const q90 = quantileLevels.indexOf(0.9);
+/** A denied token counts as much as this many that lie idle: the 0.97 quantile is what is given. */
+export const defaultThrottlingCost = 32;
 /** With borrowing, this part of the burst is for the reservoir and for deposits out of it. */
 const reservoirPart = 0.5;
 /** Part of the burst that no deposit takes: a reservoir without burst cannot hold what flows back to it. */
 const keptPart = 0.1;
-/**
- * With borrowing, tokens for this part of a step are a bucket's working stock and no surplus: requests come in
- * lumps, and under overload the reservoir has nothing for whoever has run a lump short.
- */
-const workingPart = 0.1;
 /** Deposits may take this part of what the reservoir holds. */
 const depositPart = 0.5;
 
 /**
- * From forecasts to rates, bursts and deposits. The demand handed to the allocator is what makes every
- * target's next step covered with the same probability, less what its bucket holds already; that is the
- * division with the least throttling to be expected (see `commonQuantile`).
+ * From forecasts to rates, bursts and deposits.
  *
- * Without borrowing everything is allocated. With it, nobody gets more than the 0.9 quantile of its demand:
- * what is left serves whoever turns out to be short.
+ * With borrowing everyone is given a quantile of its own demand, set by the cost of throttling it against the cost
+ * of withholding (the newsvendor ratio c / (1 + c)), as far as its share by weight reaches; what it leaves is lent
+ * within a tick, so a high quantile costs the others little. Without it everything is allocated, and the demand
+ * handed to the allocator is what makes every target's next step covered with the same probability, less what its
+ * bucket holds already: the division with the least throttling to be expected (see `commonQuantile`).
  */
 export function plan(input: PlanInput): Plan {
   const { slots, live, frame, ratePerSec, burst, borrow, requestCost = 0 } = input;
@@ -79,61 +82,39 @@ export function plan(input: PlanInput): Plan {
   const at = frame ? horizonFor(frame, input.stepMs) : 0;
   const stride = (frame?.horizonsMs.length ?? 1) * quantileCount;
   const quantiles = new Float64Array(count * quantileCount);
-  const held = new Float64Array(count);
-  const least = new Float64Array(count);
   const floor = new Float64Array(count);
+  const costs = new Float64Array(count);
   rows.forEach((slot, i) => {
     floor[i] = input.floorPerSec[slot]!;
-    least[i] = floor[i]! * stepS;
+    costs[i] = input.throttlingCost?.[slot] ?? defaultThrottlingCost;
     const extra = input.extraPerSec?.[slot] ?? 0;
     for (let q = 0; q < quantileCount; q++) {
       const forecast = frame && slot < frame.rows ? frame.quantiles[slot * stride + at * quantileCount + q]! : 0;
       quantiles[i * quantileCount + q] = (forecast + extra) * stepS;
     }
-    const working = borrow ? workingPart * quantiles[i * quantileCount + q90]! : 0;
-    held[i] = Math.max(0, input.level[slot]! - working);
-  });
-  const gifts = new Float64Array(count);
-  const probability = commonQuantile(
-    { rows: count, quantiles, stride: quantileCount, offset: 0, held, least, budget: ratePerSec * stepS },
-    gifts,
-  );
-  // Under overload the common quantile gives most to whoever asks for most, which is what `proportional` is
-  // for; the others are to see what everyone would need, and cut the greedy themselves.
-  const demand = gifts.map((gift, i) => {
-    const need = quantiles[i * quantileCount + q90]!;
-    const wanted = input.allocator !== 'proportional' ? Math.max(gift, need - Math.max(0, held[i]!)) : gift;
-    return (borrow ? Math.min(wanted, need) : wanted) / stepS;
   });
   const leastOfAll = Math.min(input.leastBurst, burst / count);
-  if (input.rules && learnsRules(input)) {
-    input.rules.divide(
-      {
-        slots: rows,
-        quantiles,
-        common: gifts,
-        held,
-        floor: least,
-        budget: ratePerSec * stepS,
-        stepS,
-        leastBurst: leastOfAll,
-        burst,
-      },
-      demand,
-    );
-    for (let i = 0; i < count; i++) demand[i]! /= stepS;
-  }
+  const demand = new Float64Array(count);
+  let probability = 1;
+  if (borrow) {
+    for (let i = 0; i < count; i++) {
+      const covered = costs[i]! / (1 + costs[i]!);
+      demand[i] = quantileAt(quantiles, i * quantileCount, covered);
+      probability = Math.min(probability, covered);
+    }
+  } else probability = divide();
+  for (let i = 0; i < count; i++) demand[i]! /= stepS;
   const weights = Float64Array.from(rows, (slot) => input.weight[slot]!);
   const limits = Float64Array.from(rows, (slot) => input.limitPerSec[slot]!);
-  let rates = allocatorNamed(input.allocator)({
+  const request = {
     demandPerSec: demand,
     floorPerSec: floor,
     weights,
     limits,
     ratePerSec,
     ...(input.credits && { accounts: { book: input.credits, slots: rows, seconds: stepS } }),
-  });
-  if (borrow) rates = rates.map((rate, i) => Math.max(floor[i]!, Math.min(rate, demand[i]!)));
+  };
+  const rates = borrow ? entitle(input.allocator, request) : allocatorNamed(input.allocator)(request);
 
   const spread = rates.reduce((a, b) => a + b, 0);
   // Deposits come out of the reservoir's part alone: taken from the buckets' they would leave a target that
@@ -151,6 +132,29 @@ export function plan(input: PlanInput): Plan {
     pairs[slot * 2 + 1] = own;
   });
   return { pairs, deposits: deposits(input, rows, rates, pairs), probability };
+
+  /** Fills `demand` with what each is to be counted with where nothing can be lent, tokens a step. */
+  function divide(): number {
+    const held = Float64Array.from(rows, (slot) => Math.max(0, input.level[slot]!));
+    const least = floor.map((rate) => rate * stepS);
+    const gifts = new Float64Array(count);
+    const budget = ratePerSec * stepS;
+    const common = commonQuantile(
+      { rows: count, quantiles, stride: quantileCount, offset: 0, held, least, budget, costs },
+      gifts,
+    );
+    // Under overload the common quantile gives most to whoever asks for most, which is what `proportional` is
+    // for; the others are to see what everyone would need, and cut the greedy themselves.
+    for (let i = 0; i < count; i++) {
+      const need = quantiles[i * quantileCount + q90]! - held[i]!;
+      demand[i] = input.allocator === 'proportional' ? gifts[i]! : Math.max(gifts[i]!, need);
+    }
+    if (input.rules && learnsRules(input)) {
+      const division = { slots: rows, quantiles, common: gifts, held, floor: least, budget, stepS };
+      input.rules.divide({ ...division, leastBurst: leastOfAll, burst }, demand);
+    }
+    return common;
+  }
 }
 
 /**
@@ -160,9 +164,9 @@ export function plan(input: PlanInput): Plan {
 export const learnsRules = ({ borrow, allocator }: Pick<PlanInput, 'borrow' | 'allocator'>): boolean =>
   !borrow && allocator === 'proportional';
 
-/** Tokens that deposits may still take, given what lies under them already. */
-export const depositRoom = (burst: number, deposited: number): number =>
-  Math.max(0, (reservoirPart - keptPart) * burst - deposited);
+/** Tokens that deposits may still take from a reservoir of so much burst. */
+export const depositRoom = (reservoirBurst: number, burst: number): number =>
+  Math.max(0, reservoirBurst - keptPart * burst);
 
 /** The shortest horizon that reaches to the end of the next step. */
 function horizonFor(frame: ForecastFrame, stepMs: number): number {
@@ -182,18 +186,20 @@ function deposits(input: PlanInput, rows: number[], rates: Float64Array, pairs: 
   const horizonS = frame.horizonsMs[at]! / 1000;
   const stride = frame.horizonsMs.length * quantileCount;
   let available = Math.max(0, input.level[0]!);
+  let reservoirBurst = input.burst - (input.deposited ?? 0);
   const found: Plan['deposits'] = [];
   let wanted = 0;
   rows.forEach((slot, i) => {
     available += Math.max(0, input.level[slot]! - pairs[slot * 2 + 1]!);
+    reservoirBurst -= pairs[slot * 2 + 1]!;
     if (slot >= frame.rows) return;
     const need = frame.quantiles[slot * stride + at * quantileCount + q90]! * horizonS;
     const tokens = need - Math.min(input.level[slot]!, pairs[slot * 2 + 1]!) - rates[i]! * horizonS;
-    if (tokens <= 0) return;
+    if (tokens <= 0 || input.isGreedy?.(slot)) return;
     found.push({ slot, tokens, forMs: frame.horizonsMs[at]! + input.stepMs });
     wanted += tokens;
   });
-  const most = Math.min(available * depositPart, depositRoom(input.burst, input.deposited ?? 0));
+  const most = Math.min(available * depositPart, depositRoom(reservoirBurst, input.burst));
   const scale = Math.min(1, most / wanted);
   for (const deposit of found) deposit.tokens *= scale;
   return found.filter(({ slot, tokens }) => tokens > 0 && input.level[slot]! + tokens >= (input.requestCost ?? 0));

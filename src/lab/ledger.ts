@@ -14,10 +14,16 @@ export class Ledger implements ControlledTable {
   #used = 0;
   #lent = 0;
   counting = false;
+  // What was collected for the account, until the loops collect it; one is read while the other fills.
+  #filling: Float64Array;
+  #reading: Float64Array;
 
   constructor(table: BucketTable, isReal: (slot: number) => boolean) {
     this.#table = table;
     this.#isReal = isReal;
+    const cells = (table.capacity + 1) * table.constants.collect.columns;
+    this.#filling = new Float64Array(cells);
+    this.#reading = new Float64Array(cells);
   }
 
   get constants() {
@@ -36,8 +42,17 @@ export class Ledger implements ControlledTable {
     return this.#table.nowMs();
   }
 
+  /** What happened up to the last `observe` since it was called last. */
   collect(): Activity {
-    return this.#table.collect();
+    [this.#reading, this.#filling] = [this.#filling, this.#reading];
+    this.#filling.fill(0);
+    return { rows: this.#table.slots, data: this.#reading };
+  }
+
+  /** Takes in what was collected from the table, which tells everything once only. */
+  observe({ rows, data }: Activity): void {
+    const { columns } = this.constants.collect;
+    for (let i = 0; i < rows * columns; i++) this.#filling[i]! += data[i]!;
   }
 
   levels(): Activity {
@@ -100,10 +115,6 @@ export class Ledger implements ControlledTable {
   /** Tokens that real targets were given and that were neither used nor lent. */
   get withheldTokens(): number {
     return Math.max(0, this.#granted - this.#used - this.#lent);
-  }
-
-  close(): void {
-    this.#table.close();
   }
 
   #lend(tokens: number): void {

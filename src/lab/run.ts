@@ -17,7 +17,7 @@ export interface RunHooks {
 export async function runArm(scene: Scene, arm: Arm, hooks: RunHooks = {}): Promise<ArmScore> {
   const { trace, settings, bucketOf, names, scoredFromMs } = scene;
   const { sink } = hooks;
-  using stage = new Stage(scene);
+  using stage = new Stage(scene, arm.adjusts ?? true);
   arm.enter?.(stage);
   const score = new Score(scene);
   const hogs = new Hogs(scene);

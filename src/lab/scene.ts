@@ -44,7 +44,9 @@ export function sceneOf(trace: Trace, options: ReplayOptions): Scene {
   for (let k = 1; names.length < targets + settings.hogs; k++) if (!taken.has(`hog${k}`)) names.push(`hog${k}`);
   const { holders, seed, burst, borrow } = settings;
   const buckets = holders > 0 ? holders : names.length;
-  const floorBurst = Math.min(2 * demand.largestCost, burst / buckets);
+  // What is lent passes through the reservoir, which must be able to hold what a tick brings.
+  const leastReservoir = borrow ? Math.min(burst / 2, (settings.ratePerSec * tickMs) / 1000) : 0;
+  const floorBurst = Math.min(2 * demand.largestCost, (burst - leastReservoir) / buckets);
   return {
     trace,
     settings,
@@ -56,7 +58,7 @@ export function sceneOf(trace: Trace, options: ReplayOptions): Scene {
     buckets,
     floorRate: (0.1 * settings.ratePerSec) / buckets,
     floorBurst,
-    reservoirBurst: borrow ? reservoirPart * (burst - floorBurst * buckets) : 0,
+    reservoirBurst: borrow ? Math.max(leastReservoir, reservoirPart * (burst - floorBurst * buckets)) : 0,
   };
 }
 

@@ -28,7 +28,7 @@ export class Stage implements Disposable {
   #accountedMs = 0;
 
   /** Opens a table on which every bucket has an equal share and is full. */
-  constructor(scene: Scene) {
+  constructor(scene: Scene, adjusts = true) {
     this.scene = scene;
     const { buckets, settings, bucketOf, targets } = scene;
     const { ratePerSec, burst, borrow, stepMs, adjust } = settings;
@@ -39,14 +39,19 @@ export class Stage implements Disposable {
     this.#handles = Array.from({ length: buckets }, () => this.table.addTarget({ mayBorrow: borrow }));
     this.#slots = Uint32Array.from(this.#handles, (handle) => this.table.slotOf(handle));
     for (let i = 0; i < targets; i++) this.#real[this.#slots[bucketOf[i]!]!] = 1;
-    // An attachment of its own: what the loops collect, the stage still has to account.
-    this.ledger = new Ledger(BucketTable.attach(this.table.token), (slot) => this.#real[slot] === 1);
+    this.ledger = new Ledger(this.table, (slot) => this.#real[slot] === 1);
     this.#handles.forEach((handle, i) => {
       const name = buckets === scene.names.length ? scene.names[i]! : `holder${i + 1}`;
       const entry = { name, handle, reservation: scene.floorRate, weight: 1, limit: Number.POSITIVE_INFINITY };
       this.roster.put(entry, this.#slots[i]!);
     });
-    this.#fast = new FastLoop(this.ledger, this.roster, { ratePerSec, burst, stepMs, borrow, adjust });
+    this.#fast = new FastLoop(this.ledger, this.roster, {
+      ratePerSec,
+      burst,
+      stepMs,
+      borrow,
+      adjust: adjust && adjusts,
+    });
     // Without a controller a share carries its tokens with it, so this fills the buckets from the reservoir.
     // What the reservoir has left is rounded down by up to 2^-25 each time.
     const rounded = 1 - (buckets + 1) * 2 ** -25;
@@ -71,7 +76,9 @@ export class Stage implements Disposable {
 
   /** Takes in what was asked for and granted since it was called last. */
   account(): void {
-    const { rows, data } = this.table.collect();
+    const activity = this.table.collect();
+    const { rows, data } = activity;
+    this.ledger.observe(activity);
     const { columns, demandTokens, admittedTokens, borrowedTokens } = this.table.constants.collect;
     // What happened at the very moment of scoring's begin is accounted after it.
     this.ledger.counting = this.#nowMs > this.scene.scoredFromMs;
@@ -132,7 +139,6 @@ export class Stage implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.ledger.close();
     this.table.close();
   }
 }

@@ -3,7 +3,10 @@ import type { Monitor, TickView } from './monitor.js';
 
 export interface Correction {
   slot: number;
-  /** Tokens to add from the reservoir; negative: take back what is left of its deposit. */
+  /**
+   * Tokens to add from the reservoir, 0 where it has none left: the rate can follow all the same. Negative: take
+   * back what is left of its deposit.
+   */
   tokens: number;
 }
 
@@ -22,6 +25,8 @@ export const adjusterDefaults: AdjusterOptions = { boundFraction: 0.1 };
  * What the reservoir cannot serve in full is shared by weight, max-min: whoever is over by most must not get
  * most for it.
  * @param weights per slot; default all equal
+ * @param isGreedy whether a slot asks for more than its fair share: what it is given would be gone at once, and the
+ *   burst under it would lie idle, so it has to borrow; default: nobody is
  */
 export function correct(
   monitor: Monitor,
@@ -32,6 +37,7 @@ export function correct(
   meanCost: number,
   options: AdjusterOptions = adjusterDefaults,
   weights?: Float64Array,
+  isGreedy: (slot: number) => boolean = () => false,
 ): Correction[] {
   const bound = options.boundFraction * burst;
   const corrections: Correction[] = [];
@@ -41,7 +47,7 @@ export function correct(
     const deviation = monitor.deviation(i, view, meanCost);
     if (deviation > 0) {
       const short = view.denied[i]! > 0 || view.borrowed[i]! > 0 || levels.level(i) < view.demand[i]!;
-      if (short) {
+      if (short && !isGreedy(i)) {
         const tokens = Math.min(bound, monitor.over[i]!);
         corrections.push({ slot: i, tokens });
         wanted += tokens;
@@ -66,5 +72,5 @@ export function correct(
     });
   }
   // Those who give come first, so that what they give can be handed on.
-  return corrections.filter((c) => c.tokens !== 0).sort((a, b) => Math.sign(a.tokens) - Math.sign(b.tokens));
+  return corrections.sort((a, b) => Math.sign(a.tokens) - Math.sign(b.tokens));
 }

@@ -15,13 +15,13 @@ export interface TickView {
 export interface MonitorOptions {
   /** Part of the forecast that demand may be off by without counting as a deviation. Default 0.25. */
   deadBand: number;
-  /** Deviation that triggers, in seconds of the forecast rate. Default 0.2: two ticks at twice the forecast. */
+  /** Deviation that triggers, in seconds of the forecast rate. Default 0.14: two ticks at twice the forecast. */
   thresholdS: number;
   /** Least deviation that triggers, in requests of mean cost. Default 3: below it, it is chance. */
   thresholdRequests: number;
 }
 
-export const monitorDefaults: MonitorOptions = { deadBand: 0.25, thresholdS: 0.2, thresholdRequests: 3 };
+export const monitorDefaults: MonitorOptions = { deadBand: 0.25, thresholdS: 0.14, thresholdRequests: 3 };
 
 /**
  * Watches actual against forecast demand with two one-sided cumulative sums per slot (CUSUM, Page 1954), each

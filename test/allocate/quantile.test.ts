@@ -76,6 +76,15 @@ describe('dividing a budget by a common quantile', () => {
     expect(out[2]).toBe(2);
   });
 
+  it('covers those whose denials cost more with a higher probability, as the costs are to each other', () => {
+    const row = [10, 20, 30, 40, 50];
+    const out = zeros(2);
+    const probability = commonQuantile({ ...needs([row, row], 60), costs: [4, 1] }, out);
+    expect(out[0]).toBeCloseTo(quantileAt(row, 0, probability), 6);
+    expect(out[1]).toBeCloseTo(quantileAt(row, 0, 1 - 4 * (1 - probability)), 6);
+    expect(out[0]! + out[1]!).toBeCloseTo(60, 6);
+  });
+
   it('leaves less demand unserved than any other division of the budget', () => {
     // Demand drawn from the piecewise-linear distribution that the quantiles describe.
     const unserved = (row: number[], tokens: number): number => {

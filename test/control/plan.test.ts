@@ -86,7 +86,8 @@ describe('a plan', () => {
             expect(targets[slot - 1]!.live).toBe(true);
             expect(tokens > 0 && Number.isFinite(tokens) && forMs > 0).toBe(true);
           }
-          expect(sum(deposits.map(({ tokens }) => tokens))).toBeLessThanOrEqual(depositRoom(1000, deposited) + 1e-6);
+          const room = depositRoom(1000 - deposited - sum(burstsOf(pairs)), 1000);
+          expect(sum(deposits.map(({ tokens }) => tokens))).toBeLessThanOrEqual(room + 1e-6);
         },
       ),
       { numRuns: 300, seed: 3 },
@@ -113,8 +114,24 @@ describe('a plan', () => {
 
   it('with borrowing leaves the reservoir what nobody is forecast to need', () => {
     const { pairs } = plan(inputOf([{ q: [50, 75, 100, 150, 200] }, {}]));
-    expect(ratesOf(pairs)).toEqual([100, 0]);
-    expect(burstsOf(pairs)).toEqual([100, 0]);
+    expect(ratesOf(pairs)[0]).toBeCloseTo(150, -1);
+    expect(burstsOf(pairs)[0]).toBeCloseTo(150, -1);
+    expect(ratesOf(pairs)[1]).toBe(0);
+  });
+
+  it('with borrowing covers each by what throttling it costs, and the greedy never at the expense of the others', () => {
+    const q = [50, 75, 100, 150, 200];
+    const rates = (costs: number[]) =>
+      ratesOf(plan(inputOf([{ q }, { q }], { throttlingCost: Float64Array.from([0, ...costs]) })).pairs);
+    // 3 to 1 for admitting: the 0.75 quantile; 9 to 1: the 0.9 quantile.
+    expect(rates([3, 9])[0]).toBeCloseTo(75, 6);
+    expect(rates([3, 9])[1]).toBeCloseTo(100, 6);
+    for (const allocator of allocatorNames) {
+      const greedy = [1e6, 1e6, 1e6, 1e6, 1e6];
+      const { pairs, deposits } = plan(inputOf([{ q }, { q: greedy }], { allocator, isGreedy: (slot) => slot === 2 }));
+      expect(ratesOf(pairs)[0]).toBeGreaterThan(140);
+      expect(deposits.map(({ slot }) => slot)).not.toContain(2);
+    }
   });
 
   it('with borrowing and nothing forecast leaves all burst where everyone can reach it', () => {

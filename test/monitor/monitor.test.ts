@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { Random } from '../../src/learn/random.js';
 import { correct } from '../../src/monitor/adjuster.js';
 import { Monitor, type TickView, Utilization } from '../../src/monitor/monitor.js';
 
@@ -26,7 +27,7 @@ describe('a deviation', () => {
       monitor.observe(twice);
       return monitor.deviation(1, twice, 1);
     });
-    expect(seen).toEqual([0, 0, 1]);
+    expect(seen).toEqual([0, 1, 1]);
     const thrice = new Monitor(4);
     const more = view([{ demand: 30, q50: 90, q90: 100 }]);
     for (let tick = 0; tick < 2; tick++) thrice.observe(more);
@@ -38,6 +39,26 @@ describe('a deviation', () => {
     const silent = view([{ demand: 0, q50: 100, q90: 120 }]);
     for (let tick = 0; tick < 3; tick++) monitor.observe(silent);
     expect(monitor.deviation(1, silent, 1)).toBe(-1);
+  });
+
+  it('of those whose forecast is right in the mean comes rarely, however Poisson their demand', () => {
+    const random = new Random(5);
+    const rate = 200;
+    // Sums of a hundred draws, so that the forecast's quantiles are those of a step's demand.
+    const poisson = () => {
+      let n = 0;
+      const next = () => -Math.log(1 - random.uniform());
+      for (let t = next(); t < rate / 10; t += next()) n++;
+      return n;
+    };
+    const monitor = new Monitor(2);
+    let deviations = 0;
+    for (let tick = 0; tick < 5000; tick++) {
+      const seen = view([{ demand: poisson(), q50: rate, q90: rate * 1.1 }]);
+      monitor.observe(seen);
+      if (monitor.deviation(1, seen, 1) !== 0) deviations++;
+    }
+    expect(deviations).toBeLessThan(25);
   });
 
   it('of a few requests without any forecast is chance', () => {
@@ -73,6 +94,21 @@ describe('a correction', () => {
     monitor.observe(tick);
     return tick;
   };
+
+  it('leaves out who asks for more than its fair share', () => {
+    const monitor = new Monitor(4);
+    const tick = over(
+      monitor,
+      view([
+        { demand: 50, denied: 50 },
+        { demand: 50, denied: 50 },
+      ]),
+    );
+    const isGreedy = (slot: number) => slot === 2;
+    expect(correct(monitor, tick, levels(0), 1000, 1000, 1, undefined, undefined, isGreedy).map((c) => c.slot)).toEqual(
+      [1],
+    );
+  });
 
   it('is bounded by a tenth of the burst, and not repeated without new evidence', () => {
     const monitor = new Monitor(4);
@@ -154,7 +190,7 @@ describe('a correction', () => {
           for (const { slot, tokens } of found) {
             expect(Number.isFinite(tokens)).toBe(true);
             expect(tokens).toBeLessThanOrEqual(burst * 0.1);
-            if (tokens > 0) given += tokens;
+            if (tokens >= 0) given += tokens;
             else {
               expect(tokens).toBe(-rows[slot - 1]!.deposit);
               expect(given).toBe(0);

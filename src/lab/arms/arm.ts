@@ -16,6 +16,8 @@ export interface Arm {
   readonly name: ArmName;
   /** Which of several contestants of that name. */
   readonly variant?: string;
+  /** False: it goes without corrections, whatever the settings. */
+  readonly adjusts?: boolean;
   /** Comes on the stage, before anything happens there. */
   enter?(stage: Stage): void;
   /** Allocates on the stage. Synchronous arms return nothing, so that they cost no turn of the event loop. */

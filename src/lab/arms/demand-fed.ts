@@ -1,12 +1,12 @@
-import { type Allocator, allocatorNamed } from '../../allocate/allocator.js';
+import { allocatorNamed } from '../../allocate/allocator.js';
 import { CreditBook } from '../../allocate/credit.js';
+import { entitle } from '../../allocate/entitle.js';
 import { trim } from '../../allocate/fill.js';
 import type { Scene } from '../scene.js';
 import type { Stage } from '../stage.js';
 
 /** Applies an allocator to expected demand: floors first, bursts in proportion to rates. */
 export class DemandFed {
-  readonly #allocator: Allocator;
   readonly #scene: Scene;
   readonly #floors: Float64Array;
   readonly #bursts: Float64Array;
@@ -16,7 +16,6 @@ export class DemandFed {
 
   constructor(scene: Scene) {
     this.#scene = scene;
-    this.#allocator = allocatorNamed(scene.settings.allocator);
     this.#floors = new Float64Array(scene.buckets).fill(scene.floorRate);
     this.#bursts = new Float64Array(scene.buckets);
     this.#slots = Uint32Array.from(this.#bursts, (_, i) => i);
@@ -44,7 +43,8 @@ export class DemandFed {
     const accounts = { book: this.#credits, slots: this.#slots, seconds: settings.stepMs / 1000 };
     // Deposits may have taken all of the reservoir's burst, and what rounding left to it with it.
     const burst = (settings.burst - reservoirBurst) * (reservoirBurst > 0 ? 1 - 1e-6 : 1);
-    const rates = this.#allocator({ demandPerSec, floorPerSec: this.#floors, ratePerSec, accounts });
+    const request = { demandPerSec, floorPerSec: this.#floors, ratePerSec, accounts };
+    const rates = settings.borrow ? entitle(settings.allocator, request) : allocatorNamed(settings.allocator)(request);
     const shared = burst - floorBurst * buckets;
     for (let i = 0; i < buckets; i++) this.#bursts[i] = floorBurst + (shared * rates[i]!) / ratePerSec;
     stage.allocate(rates, trim(this.#bursts, burst));

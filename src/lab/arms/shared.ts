@@ -8,6 +8,7 @@ export function sharedArm(scene: Scene): Arm {
   let isSet = false;
   return {
     name: 'shared',
+    adjusts: false,
     plan({ stage }) {
       if (isSet) return;
       isSet = true;

@@ -1,0 +1,21 @@
+import { type AllocationRequest, type AllocatorName, allocators } from './allocator.js';
+import { maxMin } from './max-min.js';
+
+/**
+ * What each is given for itself where the rest is lent by weight: no more than it is expected to ask for, so that
+ * what it would not use can be borrowed; and under `proportional` no more than its max-min share, because a greedy
+ * target would else be given, for asking, what the others can only borrow. Floors are kept.
+ */
+export function entitle(name: AllocatorName, request: AllocationRequest): Float64Array {
+  const { demandPerSec, floorPerSec } = request;
+  let wanted = demandPerSec;
+  if (name === 'proportional') {
+    const fair = maxMin(request);
+    wanted = Float64Array.from(demandPerSec, (demand, i) => Math.min(demand, fair[i]!));
+  }
+  const rates = allocators[name]({ ...request, demandPerSec: wanted });
+  // A demand that is no number is none.
+  for (let i = 0; i < rates.length; i++)
+    rates[i] = Math.max(Math.min(floorPerSec[i]!, rates[i]!), Math.min(rates[i]!, wanted[i]! > 0 ? wanted[i]! : 0));
+  return rates;
+}
