@@ -221,11 +221,16 @@ napi_value leaveLineHot(napi_env env, napi_callback_info info) noexcept {
   return nullptr;
 }
 
-// Frame: cost is what is wanted on lease, held, left and served what the last lease came to, all in tokens. Back:
-// the decision, level is what is on lease from now on, epoch for how long, nowMs the region's time.
+// A chunk is what a thread asks of a target in this time, if that is worth it.
+constexpr double kLeaseMs = 5, kLeaseRequests = 8;
+
+// Frame: held, left and served are what the last lease came to; level is what was asked since nowMs, region time; cost
+// is the last request's. All in tokens. Back: the decision, level is what is on lease from now on, epoch for how long,
+// nowMs the region's time.
 napi_value leaseHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
   double* f = a.fields;
+  const double asked = f[kLevel], sinceMs = f[kNowMs];
   f[kLevel] = 0;
   Slot slot{};
   if (!a.ready && !a.prepare()) {
@@ -238,9 +243,14 @@ napi_value leaseHot(napi_env env, napi_callback_info info) noexcept {
     f[kDecision] = kBadHandle;
     return nullptr;
   }
+  double want = asked > 0 && sinceMs > 0 && f[kNowMs] > sinceMs ? asked / (f[kNowMs] - sinceMs) * kLeaseMs : 0;
+  const double least = kLeaseRequests * f[kCost];
+  if (!(want >= least)) want = 0;
   const auto units = [&](double tokens) { return isAmount(tokens) ? a.region->units(tokens) : 0; };
+  const PlainTable::Holding held{units(f[kHeld]), units(f[kLeft]), static_cast<uint64_t>(isAmount(f[kServed]) ? f[kServed] : 0)};
   PlainTable::Lease lease{};
-  f[kDecision] = a.table.lease(slot, {units(f[kHeld]), units(f[kLeft]), static_cast<uint64_t>(isAmount(f[kServed]) ? f[kServed] : 0)}, units(f[kCost]), now, lease);
+  const int32_t decision = a.table.lease(slot, held, units(want), units(least), now, lease);
+  f[kDecision] = decision;
   f[kLevel] = static_cast<double>(lease.units) / a.unitsPerToken;
   f[kEpoch] = lease.epoch;
   return nullptr;
@@ -874,6 +884,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   cold("close", close);
   object.Set("token", region->token());
   object.Set("capacity", Napi::Number::New(env, region->header().capacity));
+  object.Set("unitsPerToken", Napi::Number::New(env, region->unitsPerToken()));
   object.Set("clock", region->header().clockKind == ClockKind::kTsc ? "tsc" : region->header().clockKind == ClockKind::kVirtual ? "virtual" : "monotonic");
   object.Set("named", Napi::Boolean::New(env, region->isNamed()));
   object.Set("virtual", Napi::Boolean::New(env, region->header().clockKind == ClockKind::kVirtual));

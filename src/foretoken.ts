@@ -11,6 +11,7 @@ import {
   resolveOptions,
   type TargetOptions,
 } from './options.js';
+import { Leases } from './table/leases.js';
 import { BucketTable, type RoleState } from './table/table.js';
 import { Waiters } from './table/waiters.js';
 import { Target } from './target.js';
@@ -29,12 +30,15 @@ export interface ForetokenShare {
 class DataPlane {
   protected readonly table: BucketTable;
   protected readonly waiters: Waiters;
+  protected readonly leases: Leases;
+  #handles = new Float64Array(256);
   protected readonly byName = new Map<string, Target>();
   readonly #cost: Cost;
 
   protected constructor(table: BucketTable, cost: Cost, maxWaiting: number, overtake: boolean) {
     this.table = table;
     this.waiters = new Waiters(table, maxWaiting);
+    this.leases = new Leases(table);
     table.holdLine(!overtake);
     this.#cost = cost;
   }
@@ -61,27 +65,44 @@ class DataPlane {
   }
 
   protected make(name: string, handle: number): Target {
-    const target = new Target(name, handle, this.table, this.waiters, this.#cost);
+    const target = new Target(name, handle, this.table, this.waiters, this.leases, this.#cost);
     this.byName.set(name, target);
     return target;
   }
 
   /**
-   * Decides many requests with one clock read per 4,096.
-   * @param targets one per request
-   * @param costs tokens, one per request; default 1 each
+   * Decides many requests with one clock read per 4,096. Fastest with typed arrays, which are copied in bulk.
+   * @param targets one per request, or their handles
+   * @param costs tokens, one per request, or one cost for all; default 1
+   * @param decisions receives the answer; default: a new array
    * @returns one number per request: above 0 admitted, 0 denied, below 0 refused (bad cost, removed target)
+   * @throws INVALID_ARGUMENT when lengths differ, CLOSED
    */
-  acquireBatch(targets: readonly Target[], costs?: ArrayLike<number>): Int32Array {
-    if (costs && costs.length !== targets.length)
-      throw new ForetokenError('INVALID_ARGUMENT', `costs: expected ${targets.length} numbers, got ${costs.length}`);
-    if (this.table.closed) throw new ForetokenError('CLOSED', 'acquireBatch: the table is closed');
+  acquireBatch(
+    targets: readonly Target[] | Float64Array,
+    costs: ArrayLike<number> | number = 1,
+    decisions: Int32Array = new Int32Array(targets.length),
+  ): Int32Array {
     const count = targets.length;
-    const handles = new Float64Array(count);
-    for (let i = 0; i < count; i++) handles[i] = targets[i]!.handle;
-    const decisions = new Int32Array(count);
-    this.table.acquireBatch(handles, costs ?? new Float64Array(count).fill(1), count, decisions);
+    if (typeof costs !== 'number' && costs.length !== count)
+      throw new ForetokenError('INVALID_ARGUMENT', `costs: expected ${count} numbers, got ${costs.length}`);
+    if (!(decisions instanceof Int32Array) || decisions.length !== count)
+      throw new ForetokenError('INVALID_ARGUMENT', `decisions: expected an Int32Array of ${count}`);
+    if (this.table.closed) throw new ForetokenError('CLOSED', 'acquireBatch: the table is closed');
+    this.table.acquireBatch(
+      targets instanceof Float64Array ? targets : this.#handlesOf(targets),
+      costs,
+      count,
+      decisions,
+    );
     return decisions;
+  }
+
+  #handlesOf(targets: readonly Target[]): Float64Array {
+    const count = targets.length;
+    if (this.#handles.length < count) this.#handles = new Float64Array(count * 2);
+    for (let i = 0; i < count; i++) this.#handles[i] = targets[i]!.handle;
+    return this.#handles;
   }
 }
 
@@ -111,6 +132,7 @@ export class AttachedForetoken extends DataPlane implements Disposable {
 
   close(): void {
     this.waiters.close();
+    this.leases.close();
     this.table.close();
   }
 
@@ -266,6 +288,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   close(): Promise<void> {
     this.#closing ??= (async () => {
       this.waiters.close();
+      this.leases.close();
       await this.#controller?.stop();
       this.table.close();
     })();

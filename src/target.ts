@@ -1,5 +1,6 @@
 import { ForetokenError } from './errors.js';
 import { type AcquireOptions, type Cost, checkCost, costOf, type RequestInfo, resolveAcquire } from './options.js';
+import type { Lease, Leases } from './table/leases.js';
 import type { BucketTable, Handle, PeekResult } from './table/table.js';
 import type { Waiters } from './table/waiters.js';
 
@@ -38,18 +39,23 @@ export class Target {
   readonly #table: BucketTable;
   readonly #waiters: Waiters;
   readonly #cost: Cost;
+  readonly #leases: Leases;
+  #lease: Lease | undefined;
 
   /** @internal */
-  constructor(name: string, handle: Handle, table: BucketTable, waiters: Waiters, cost: Cost) {
+  constructor(name: string, handle: Handle, table: BucketTable, waiters: Waiters, leases: Leases, cost: Cost) {
     this.name = name;
     this.handle = handle;
     this.#table = table;
     this.#waiters = waiters;
+    this.#leases = leases;
     this.#cost = cost;
   }
 
   /**
-   * Decides now. Strict: every call asks the shared table.
+   * Decides now. Strict: every call asks the shared table, so no token is out of sight, a denial means that there
+   * are none, and every request is counted at once. That is what most callers expect of it, hence the default;
+   * `tryAcquireLeased` is for those who ask millions of times a second.
    * @param request its cost in tokens (finite, above 0; default 1), or the request itself, priced by the
    *   `cost` option
    * @returns whether it is admitted; false also while others wait in this target's line, and for a cost no
@@ -59,6 +65,24 @@ export class Target {
   tryAcquire(request: number | RequestInfo = 1): boolean {
     const cost = typeof request === 'number' ? request : costOf(this.#cost, request);
     const decision = this.#table.tryAcquire(this.handle, cost);
+    if (decision < 0) this.#check(decision, cost);
+    return decision > 0;
+  }
+
+  /**
+   * Decides now, from a chunk of tokens that this thread holds and renews as it is used: about a tenth of the time
+   * of `tryAcquire`, and threads do not meet at the bucket. Never admits more than `tryAcquire` would. It may deny
+   * while other threads hold tokens: each at most a sixteenth of the target's burst, all at most half of it, and
+   * for at most 0.1 s after its last use while its event loop runs. What is held counts as admitted tokens; the
+   * requests are counted when it is renewed or given back. Slow targets, targets with a limit and threads beyond eight
+   * are decided as by `tryAcquire`.
+   * @param request as for `tryAcquire`
+   * @throws what `tryAcquire` throws
+   */
+  tryAcquireLeased(request: number | RequestInfo = 1): boolean {
+    const cost = typeof request === 'number' ? request : costOf(this.#cost, request);
+    this.#lease ??= this.#leases.of(this.handle);
+    const decision = this.#lease.tryAcquire(cost);
     if (decision < 0) this.#check(decision, cost);
     return decision > 0;
   }
@@ -145,6 +169,7 @@ export class Target {
 
   /** @throws UNKNOWN_TARGET, CLOSED */
   totals(): TargetTotals {
+    this.#lease?.giveBack();
     const { collect } = this.#table.constants;
     const row = this.#table.totals(this.handle) ?? this.#gone();
     const admittedTokens = row[collect.admittedTokens]!;

@@ -91,8 +91,8 @@ int main() {
        }},
       {"lease of 64 settled and renewed", [&] {
          PlainTable::Lease lease{};
-         for (uint32_t i = 0; i < kCalls; ++i) admitted += one.table.lease(one.slots[0], {lease.units, 0, 64}, 64 * unit, one.clock(), lease) > 0;
-         one.table.lease(one.slots[0], {lease.units, 0, 64}, 0, one.clock(), lease);
+         for (uint32_t i = 0; i < kCalls; ++i) admitted += one.table.lease(one.slots[0], {lease.units, 0, 64}, 64 * unit, 64 * unit, one.clock(), lease) > 0;
+         one.table.lease(one.slots[0], {lease.units, 0, 64}, 0, 0, one.clock(), lease);
        }},
   };
   std::vector<std::vector<double>> ns(arms.size());

@@ -343,7 +343,8 @@ class Table {
     uint8_t epoch;   // spendable while the target's word has this epoch and its slot the same generation
   };
 
-  // Settles what this thread holds of a target and goes on with up to `want` units; 0 returns it all.
+  // Settles what this thread holds of a target and goes on with up to `want` units, or none if
+  // that cannot be `least`.
   //
   // [lease] Leased tokens are taken from the level and counted as admitted at once; until they are settled everyone
   // clips the level that much below the cap. So level and leases together never exceed burst and deposit, and a lease
@@ -353,7 +354,7 @@ class Table {
   //
   // A thread holds at most 1/(2 kLanes) of the cap and takes at most half of a level: all together leave
   // half of the burst to those who ask one by one. Targets with a limit or a line are not leased.
-  int32_t lease(Slot slot, Holding held, uint64_t want, uint64_t nowNs, Lease& out) noexcept {
+  int32_t lease(Slot slot, Holding held, uint64_t want, uint64_t least, uint64_t nowNs, Lease& out) noexcept {
     out = {0, 0};
     if (!isLive(slot)) return kBadHandle;
     if (!mine_) return kDenied;
@@ -366,13 +367,15 @@ class Table {
     const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
     if ((meta & kHasLimit) || tally.waitUntilNs.load(std::memory_order_relaxed) > nowNs) want = 0;
     want = std::min(want, capOf(slot.index, nowNs) / (2 * kLanes));
+    if (want < least) want = 0;
     if (held.units == 0 && want == 0) return kDenied;
     if (held.requests) count(slot.index, held.requests, 0);
 
-    const uint64_t most = std::max(want, held.units), back = held.left > want ? held.left - want : 0;
+    // Its own raise counts for everyone else only: these tokens are still in the bucket.
+    const uint64_t most = std::max(want, held.units), raised = most - held.units, back = held.left > want ? held.left - want : 0;
     raiseLargestCost(most);
-    if (most > held.units) {
-      onLease.fetch_add(most - held.units, std::memory_order_acq_rel);
+    if (raised) {
+      onLease.fetch_add(raised, std::memory_order_acq_rel);
       if (!(meta & kLeased)) bucket.meta.fetch_or(kLeased, std::memory_order_acq_rel);
     }
     if (back) {
@@ -388,7 +391,8 @@ class Table {
         return kBadHandle;
       }
       const Reading p = readParams(bucket, word.epoch());
-      const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, fallbackFor(&tally, p, nowNs, validUntil), leasesOf(slot.index));
+      const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, fallbackFor(&tally, p, nowNs, validUntil),
+                                    std::max<int64_t>(0, leasesOf(slot.index) - static_cast<int64_t>(raised)));
       const uint64_t wanted = want > held.left ? want - held.left : 0;
       const uint64_t grab = e.level > 1 ? std::min(wanted, static_cast<uint64_t>(e.level) / 2) : 0;
       const int64_t stored = e.level - static_cast<int64_t>(grab) + static_cast<int64_t>(back) - e.accrued;

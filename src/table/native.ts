@@ -15,6 +15,9 @@ export interface NativeTable {
   readonly batchHandles: ArrayBuffer;
   readonly batchCosts: ArrayBuffer;
   readonly batchDecisions: ArrayBuffer;
+  /** The rows that decide, to be read only: a lease is checked against them. Detached by `close`. */
+  readonly buckets: ArrayBuffer;
+  readonly unitsPerToken: number;
   readonly area?: ArrayBuffer;
   readonly named: boolean;
   acquire(): void;
@@ -23,6 +26,7 @@ export interface NativeTable {
   acquireInLine(): void;
   leaveLine(): void;
   acquireBatch(): void;
+  lease(): void;
   complete(): void;
   peek(): void;
   refund(): void;
@@ -70,7 +74,12 @@ export interface NativeConstants {
   readonly batch: number;
   readonly maxCapacity: number;
   readonly indexSpan: number;
+  /** Native memory of a target, and what each thread that asks, and each that leases it, adds. */
   readonly bytesPerTarget: number;
+  readonly bytesPerTargetAndThread: number;
+  readonly bytesPerLease: number;
+  /** Threads that can lease at once, over all processes. */
+  readonly lanes: number;
   /** How long a line is held, and a thread's place in it, after they were last heard of. */
   readonly holdMs: number;
   /** Of a target in a named table, bytes of UTF-8. */
@@ -87,6 +96,11 @@ export interface NativeConstants {
     | 'readBytes'
     | 'writeBytes'
     | 'durationNs'
+    | 'held'
+    | 'left'
+    | 'served'
+    | 'epoch'
+    | 'nowMs'
     | 'ticket'
   >;
   readonly collect: Codes<

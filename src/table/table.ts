@@ -79,6 +79,16 @@ export interface PeekResult {
   tooLarge: boolean;
 }
 
+/** What a thread holds on lease from now on, tokens; it may be spent while the target has this epoch. */
+export interface LeaseAnswer {
+  held: number;
+  epoch: number;
+  /** Region time, ms. */
+  nowMs: number;
+  /** Below 0: misuse, as `tryAcquire` says it. */
+  decision: number;
+}
+
 const validOpen = (value: number, least: number, most: number): boolean => value >= least && value <= most;
 
 /**
@@ -95,6 +105,11 @@ export class BucketTable {
   readonly clock: NativeTable['clock'];
   readonly constants: NativeConstants;
   readonly #native: NativeTable;
+  /** Of all buckets, 16 words each, to be read only. Empty once closed. */
+  readonly bucketWords: Uint32Array;
+  /** The least amount the table can tell from nothing, tokens. */
+  readonly grain: number;
+  readonly #leaseAnswer: LeaseAnswer = { held: 0, epoch: 0, nowMs: 0, decision: 0 };
   readonly #frame: Float64Array;
   readonly #ticket: BigUint64Array;
   readonly #look: LineLook = { decision: 0, waitMs: 0, ahead: 0 };
@@ -122,6 +137,8 @@ export class BucketTable {
     this.clock = native.clock;
     this.#frame = new Float64Array(native.frame);
     this.#acquire = native.acquire;
+    this.bucketWords = new Uint32Array(native.buckets);
+    this.grain = 1 / native.unitsPerToken;
     this.#batchHandles = new Float64Array(native.batchHandles);
     this.#batchCosts = new Float64Array(native.batchCosts);
     this.#batchDecisions = new Int32Array(native.batchDecisions);
@@ -242,24 +259,61 @@ export class BucketTable {
   }
 
   /**
-   * Decides up to 4,096 requests at a time with one clock read each time.
+   * Settles what this thread holds of a target, and leases what it needs for the next 5 ms at the pace it asks: at
+   * most a sixteenth of the burst and half of the level, and nothing where that is fewer than eight requests, where a
+   * limit or a line is, and beyond eight threads.
+   * @param chunk tokens held, tokens of these not spent, requests admitted from it
+   * @param pace tokens asked for since `sinceMs` (region time, 0: not known) and what the last request cost; 0 asked
+   *   gives everything back
+   * @returns an object that the next call reuses
+   */
+  lease(
+    handle: Handle,
+    chunk: { held: number; left: number; served: number },
+    pace: { askedTokens: number; sinceMs: number; cost: number },
+  ): LeaseAnswer {
+    const frame = this.#frame;
+    const at = this.constants.frame;
+    frame[at.handle] = handle;
+    frame[at.held] = chunk.held;
+    frame[at.left] = chunk.left;
+    frame[at.served] = chunk.served;
+    frame[at.level] = pace.askedTokens;
+    frame[at.nowMs] = pace.sinceMs;
+    frame[at.cost] = pace.cost;
+    this.#native.lease();
+    const answer = this.#leaseAnswer;
+    answer.decision = frame[at.decision]!;
+    answer.held = frame[at.level]!;
+    answer.epoch = frame[at.epoch]!;
+    answer.nowMs = frame[at.nowMs]!;
+    return answer;
+  }
+
+  /**
+   * Decides up to 4,096 requests at a time with one clock read each time. Typed arrays of doubles are copied in bulk.
+   * @param costs tokens, one per request, or one cost for all
    * @param decisions receives one decision per request, as `tryAcquire` returns it
    * @returns how many were admitted
    */
-  acquireBatch(handles: ArrayLike<Handle>, costs: ArrayLike<number>, count: number, decisions?: Int32Array): number {
+  acquireBatch(
+    handles: ArrayLike<Handle>,
+    costs: ArrayLike<number> | number,
+    count: number,
+    decisions?: Int32Array,
+  ): number {
     const most = this.constants.batch;
     let admitted = 0;
     for (let from = 0; from < count; from += most) {
       const n = Math.min(most, count - from);
-      for (let i = 0; i < n; i++) {
-        this.#batchHandles[i] = handles[from + i]!;
-        this.#batchCosts[i] = costs[from + i]!;
-      }
+      stage(this.#batchHandles, handles, from, n);
+      if (typeof costs === 'number') this.#batchCosts.fill(costs, 0, n);
+      else stage(this.#batchCosts, costs, from, n);
       this.#frame[1] = n;
       this.#native.acquireBatch();
       if (this.#frame[2]! < 0) return this.#frame[2]!;
       admitted += this.#frame[2]!;
-      if (decisions) decisions.set(this.#batchDecisions.subarray(0, n), from);
+      if (decisions) decisions.set(n === most ? this.#batchDecisions : this.#batchDecisions.subarray(0, n), from);
     }
     return admitted;
   }
@@ -584,4 +638,11 @@ export class BucketTable {
         throw new ForetokenError('INVALID_ARGUMENT', `${what}: an argument has the wrong type, length or range`);
     }
   }
+}
+
+/** Copies a part of an array to where the native side reads it. */
+function stage(to: Float64Array, values: ArrayLike<number>, from: number, count: number): void {
+  if (values instanceof Float64Array)
+    to.set(from === 0 && count === values.length ? values : values.subarray(from, from + count));
+  else for (let i = 0; i < count; i++) to[i] = values[from + i]!;
 }
