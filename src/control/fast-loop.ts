@@ -248,8 +248,10 @@ export class FastLoop {
         // Less than a request costs would only be kept from whoever can use it.
         if (tokens > 0 && this.level[slot]! + tokens >= this.#meanCost) this.move(handle, tokens, this.#options.stepMs);
         // Tokens help for now; for the rest of the step the rate must follow what is really asked for.
-        const excess = this.#monitor.ratePerSec[slot]! - this.view.q90PerSec[slot]!;
-        this.extraPerSec[slot] = Math.max(this.extraPerSec[slot]!, excess);
+        // What has been answered is expected from now on, so that only more of it is answered again.
+        const excess = Math.max(0, this.#monitor.ratePerSec[slot]! - this.view.q90PerSec[slot]!);
+        this.extraPerSec[slot]! += excess;
+        this.view.q90PerSec[slot]! += excess;
         isPlanStale = true;
       }
       this.#corrections++;

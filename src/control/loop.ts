@@ -252,7 +252,7 @@ export class ControlLoop {
     const rows = Math.min(frame.rows, this.#fast.view.demand.length);
     for (let i = 1; i < rows; i++) {
       this.#fast.view.q50PerSec[i] = frame.quantiles[i * stride + q50]!;
-      this.#fast.view.q90PerSec[i] = frame.quantiles[i * stride + q90]!;
+      this.#fast.view.q90PerSec[i] = frame.quantiles[i * stride + q90]! + this.#fast.extraPerSec[i]!;
     }
   }
 
@@ -297,7 +297,7 @@ export class ControlLoop {
     let forecastQ90PerSec = 0;
     for (let i = 1; i < slots; i++) {
       forecastQ50PerSec += this.#fast.view.q50PerSec[i]!;
-      forecastQ90PerSec += this.#fast.view.q90PerSec[i]!;
+      forecastQ90PerSec += this.#fast.view.q90PerSec[i]! - this.#fast.extraPerSec[i]!;
     }
     const report: StepReport = {
       timeMs: wallMs,
@@ -329,7 +329,7 @@ export class ControlLoop {
         level: data[slot * l.columns + l.level]!,
         ratePerSec: data[slot * l.columns + l.rate]!,
         q50PerSec: this.#fast.view.q50PerSec[slot]!,
-        q90PerSec: this.#fast.view.q90PerSec[slot]!,
+        q90PerSec: this.#fast.view.q90PerSec[slot]! - this.#fast.extraPerSec[slot]!,
       };
     });
   }

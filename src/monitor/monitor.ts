@@ -6,7 +6,10 @@ export interface TickView {
   /** Denied in this tick. */
   denied: Float64Array;
   borrowed: Float64Array;
-  /** Forecast demand rate, median and 0.9 quantile, tokens/s; 0 where there is no forecast. */
+  /**
+   * Forecast demand rate, median and 0.9 quantile, tokens/s; 0 where there is no forecast. The 0.9 quantile with
+   * what was answered beyond it.
+   */
   q50PerSec: Float64Array;
   q90PerSec: Float64Array;
   tickMs: number;
