@@ -3,14 +3,14 @@ import type { DemandMatrix } from '../history/store.js';
 import { Lineage } from '../learn/lineage.js';
 import type { LstmWeights } from '../learn/model.js';
 import { readWeights } from '../learn/model.js';
-import { type RefineRequest, type RefineResult, trainingStepCostMs } from '../learn/refine.js';
+import type { RefineRequest, RefineResult } from '../learn/refine.js';
 import { Refiner } from '../learn/refiner.js';
 import { LiveWatch } from '../learn/watch.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
 import { LastValue } from './last.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
 import { Mixture } from './mixture.js';
-import { mostInReplay, RecentDemand, RefinementSchedule } from './schedule.js';
+import { mostInReplay, RecentDemand, RefinementSchedule, trainingStepCostMs } from './schedule.js';
 
 export type EngineName = 'auto' | 'lstm' | 'ewma' | 'last';
 

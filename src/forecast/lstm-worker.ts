@@ -5,48 +5,7 @@ import { RunGuard } from '../learn/run-guard.js';
 import { createSession, guardRuns, runSession, type Session, tensor } from '../learn/session.js';
 import { FeatureBank, featureCount } from './features.js';
 import { quantileCount } from './forecaster.js';
-
-/** Words of the control block, Int32 each. */
-export const control = {
-  /** The step that was begun last, and how many rows have taken it in: a new worker goes on from there. */
-  step: 0,
-  rowsDone: 1,
-  length: 2,
-} as const;
-
-/** Places in `InferenceTask.costs`. */
-export const costs = { features: 0, model: 1, length: 2 } as const;
-
-/** State and results of one model; plain floats in shared memory. */
-export interface ModelMemory {
-  /** Parameters, and a count of how often they were replaced. */
-  weights: SharedArrayBuffer;
-  version: number;
-  h: SharedArrayBuffer;
-  c: SharedArrayBuffer;
-  /** `quantiles[(row · horizons + horizon) · levels + level]`, tokens/s. */
-  quantiles: SharedArrayBuffer;
-}
-
-/** All that a worker needs; nothing lives in the worker alone. */
-export interface InferenceTask {
-  /** Differs between forecasters. */
-  id: number;
-  source: string;
-  graph: SharedArrayBuffer;
-  shape: ModelShape;
-  rows: number;
-  stepMs: number;
-  horizonsMs: readonly number[];
-  control: SharedArrayBuffer;
-  /** What features and models took in all, ms; float64 each. See `costs`. */
-  costs: SharedArrayBuffer;
-  guard: SharedArrayBuffer;
-  features: SharedArrayBuffer;
-  models: ModelMemory[];
-  /** Steps to take in, oldest first; `index` counts from 1. */
-  steps: { index: number; demand: Float64Array; resets: readonly number[] }[];
-}
+import { control, costs, type InferenceTask } from './inference-task.js';
 
 /** Larger chunks fall out of the cache, smaller ones pay for each call. */
 const chunkRows = 1024;

@@ -9,7 +9,7 @@ import { decodeState, encodeState } from '../learn/state.js';
 import { modelsFolder, workerFile } from '../paths.js';
 import { FeatureBank, featureCount, featureVersion } from './features.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
-import { control, costs, type InferenceTask, type ModelMemory } from './lstm-worker.js';
+import { control, costs, type InferenceTask, type ModelMemory } from './inference-task.js';
 
 /** The model that ships with the package; its weights lie beside it, with `.weights.bin` for `.onnx`. */
 export const shippedModelPath: string = join(modelsFolder, 'foretoken-lstm.onnx');

@@ -1,4 +1,4 @@
-import { pinball } from '../learn/score.js';
+import { pinball } from '../learn/pinball.js';
 import { baselineNames, q50Factors, q90Factors } from './baselines.js';
 
 export interface ForecastScore {

@@ -1,6 +1,7 @@
 import type { PreparedSeries } from './dataset.js';
 import type { LstmWeights } from './model.js';
-import { pinball, type Scorer } from './score.js';
+import { pinball } from './pinball.js';
+import type { Scorer } from './score.js';
 
 /** Horizons that are judged, in steps; those that do not fit are left out. All count alike. */
 const judgedHorizons = [1, 5, 30, 60];

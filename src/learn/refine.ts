@@ -5,12 +5,6 @@ import type { LstmWeights } from './model.js';
 import { Scorer } from './score.js';
 import { rateAt, Trainer } from './trainer.js';
 
-/**
- * What a training step is taken to cost, ms of one core, where a budget is given in time: measured at hidden
- * 48, windows of 64 steps and 32 rows.
- */
-export const trainingStepCostMs = 6;
-
 export interface RefineRequest {
   /** The champion: where training starts, and what the challenger must beat. */
   weights: LstmWeights;

@@ -2,11 +2,9 @@ import { featureCount } from '../forecast/features.js';
 import type { PreparedSeries } from './dataset.js';
 import { placeHorizons } from './horizons.js';
 import { type LstmWeights, type ModelShape, outputCount } from './model.js';
+import { pinball } from './pinball.js';
 import { sequenceModel } from './sequence-graph.js';
 import { createSession, floats, runSession, type Session, tensor } from './session.js';
-
-export const pinball = (level: number, actual: number, forecast: number): number =>
-  actual >= forecast ? level * (actual - forecast) : (1 - level) * (forecast - actual);
 
 /** The two levels that are scored. */
 export const scoredLevels = [0.5, 0.9] as const;

@@ -1,6 +1,6 @@
 import { quantileCount, quantileLevels } from '../forecast/forecaster.js';
 import { type Comparison, compare } from './gate.js';
-import { pinball } from './score.js';
+import { pinball } from './pinball.js';
 
 /** Rows watched at most, evenly spread: enough to tell two models apart, and a step stays cheap. */
 const mostRows = 512;

@@ -1,0 +1,162 @@
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { type EngineEvent, type EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
+import { featureCount, featureVersion } from '../../src/forecast/features.js';
+import { LstmForecaster, shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
+import { encodeWeights, modelShape, parameterCount } from '../../src/learn/model.js';
+import { flawOf, kinds, poisson } from './series.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const series = poisson(30, 4, 12, kinds.periodic!);
+
+async function openWith(options: Partial<EngineOptions> = {}) {
+  const events: EngineEvent[] = [];
+  const engine = await ForecastEngine.open({
+    rows: 8,
+    stepMs: 1000,
+    horizonsMs: [1000, 5000],
+    refine: false,
+    deterministic: true,
+    onEvent: (event) => events.push(event),
+    ...options,
+  });
+  onTestFinished(() => engine.close());
+  return { engine, events };
+}
+
+function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'foretoken-ladder-'));
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** The forecaster inside an engine, to do harm to. */
+async function openWithModel(options: Partial<EngineOptions> = {}) {
+  const open = vi.spyOn(LstmForecaster, 'open');
+  onTestFinished(() => open.mockRestore());
+  const opened = await openWith(options);
+  const model = (await open.mock.results[0]!.value) as LstmForecaster;
+  return { ...opened, model };
+}
+
+async function stepsOf(engine: ForecastEngine, steps: number[][]): Promise<void> {
+  for (const demand of steps) expect(flawOf(await engine.step(Float64Array.from(demand), 4))).toBeUndefined();
+}
+
+describe('a rung of the ladder that breaks', () => {
+  it.each([
+    [
+      'a graph that is none, beside good weights',
+      (path: string) => {
+        writeFileSync(path, 'no graph');
+        writeFileSync(weightsPathOf(path), readFileSync(weightsPathOf(shippedModelPath)));
+      },
+    ],
+    [
+      'weights for other features',
+      (path: string) => {
+        const shape = modelShape(featureCount + 3, 48);
+        writeFileSync(path, readFileSync(shippedModelPath));
+        writeFileSync(
+          weightsPathOf(path),
+          encodeWeights({ shape, values: new Float32Array(parameterCount(shape)), featureVersion }),
+        );
+      },
+    ],
+    [
+      'weights of another size than the graph is made for',
+      (path: string) => {
+        const shape = modelShape(featureCount, 20);
+        writeFileSync(path, readFileSync(shippedModelPath));
+        writeFileSync(
+          weightsPathOf(path),
+          encodeWeights({ shape, values: new Float32Array(parameterCount(shape)), featureVersion }),
+        );
+      },
+    ],
+  ])('(%s) is one event, and the next rung forecasts', async (_, write) => {
+    const modelPath = join(folder(), 'model.onnx');
+    write(modelPath);
+    const { engine, events } = await openWith({ modelPath });
+    await stepsOf(engine, series);
+    expect(events).toMatchObject([{ kind: 'engine', message: expect.stringContaining('classical') }]);
+    expect((await engine.step(Float64Array.of(9, 9, 9, 9), 4)).quantiles[0]).toBeGreaterThan(0);
+  });
+
+  it('(an inference runtime that cannot be loaded) is one event, and the next rung forecasts', async () => {
+    // The package as it is installed, but for one dependency that ends like one without its library.
+    const place = folder();
+    for (const part of ['dist', 'models', 'package.json'])
+      cpSync(join(root, part), join(place, part), { recursive: true });
+    const modules = join(place, 'node_modules');
+    const broken = join(modules, 'onnxruntime-node');
+    mkdirSync(broken, { recursive: true });
+    for (const name of readdirSync(join(root, 'node_modules')))
+      if (name !== 'onnxruntime-node') symlinkSync(join(root, 'node_modules', name), join(modules, name));
+    writeFileSync(join(broken, 'package.json'), '{ "main": "index.js" }');
+    writeFileSync(join(broken, 'index.js'), 'throw new Error("libonnxruntime.so.1: cannot open shared object file");');
+    const script = `
+      import { ForecastEngine } from './dist/forecast/engine.js';
+      const events = [];
+      const engine = await ForecastEngine.open({
+        rows: 2, stepMs: 1000, horizonsMs: [1000], onEvent: ({ message }) => events.push(message),
+      });
+      let frame;
+      for (let i = 0; i < 5; i++) frame = await engine.step(Float64Array.of(7, 0), 2);
+      console.log(JSON.stringify({ events, median: frame.quantiles[0] }));
+      await engine.close();`;
+    writeFileSync(join(place, 'run.mjs'), script);
+    const { stdout } = await promisify(execFile)(process.execPath, [join(place, 'run.mjs')], { cwd: place });
+    const { events, median } = JSON.parse(stdout) as { events: string[]; median: number };
+    expect(events).toEqual([expect.stringContaining('classical forecasters instead')]);
+    expect(median).toBeGreaterThan(1);
+  });
+
+  it('(a worker that dies) is replaced, and the model forecasts as if it had not', async () => {
+    const { engine, events, model } = await openWithModel();
+    const { engine: other } = await openWith();
+    await stepsOf(engine, series.slice(0, 20));
+    const { pool } = model as unknown as { pool: { threads: { terminate(): Promise<number> }[] } };
+    await pool.threads[0]!.terminate();
+    await stepsOf(engine, series.slice(20));
+    await stepsOf(other, series);
+    const demand = Float64Array.of(3, 3, 3, 3);
+    const [after, never] = [await engine.step(demand, 4), await other.step(demand, 4)];
+    // The step that met the dead worker may have gone to the next rung; the ones after it did not.
+    expect(events.length).toBeLessThanOrEqual(2);
+    expect(after.engine.some((engine) => engine > 0)).toBe(never.engine.some((engine) => engine > 0));
+    after.quantiles.slice(0, 40).forEach((value, i) => {
+      expect(value).toBeGreaterThan(0.5 * never.quantiles[i]! - 1);
+      expect(value).toBeLessThan(2 * never.quantiles[i]! + 1);
+    });
+  });
+
+  it('(a worker that is late) is one event, and another when it answers again', async () => {
+    // Sixteen steps of so many rows are handed over at once and take longer than the deadline, which is 50 ms.
+    const rows = 8192;
+    const { engine, events, model } = await openWithModel({ rows, stepMs: 100, deterministic: false });
+    await stepsOf(engine, series.slice(0, 5));
+    const steps = 32;
+    const busy = model.warm(
+      {
+        stepMs: 100,
+        steps,
+        targets: Array.from({ length: rows }, (_, i) => `${i}`),
+        data: new Float32Array(steps * rows).fill(2),
+      },
+      Number,
+    );
+    await stepsOf(engine, series.slice(5, 7));
+    expect(events).toMatchObject([
+      { kind: 'engine', message: expect.stringContaining('classical forecasters for now') },
+    ]);
+    await busy;
+    for (let step = 0; step < 50 && events.length < 2; step++) await stepsOf(engine, [series[7]!]);
+    expect(events[1]).toMatchObject({ kind: 'engine', message: 'the model forecasts again' });
+  });
+});
