@@ -66,7 +66,8 @@ it('noise around a right forecast is left alone', async () => {
   const random = new Random(9);
   const poisson = (mean: number) => {
     let n = 0;
-    for (let left = mean + Math.log(1 - random.uniform()); left > 0; left += Math.log(1 - random.uniform())) n++;
+    const gap = () => -Math.log(1 - random.uniform());
+    for (let at = gap(); at < mean; at += gap()) n++;
     return n;
   };
   await world.run(60_000, () => ({ wave: poisson(20), calm: poisson(30) }));
