@@ -12,7 +12,7 @@
 // The atomic type is a parameter so that a test can put a scheduler between any two accesses.
 #pragma once
 
-#include <sched.h>
+#include <time.h>
 
 #include <cmath>
 
@@ -22,11 +22,12 @@ namespace foretoken {
 
 inline constexpr int kAcquireTries = 1 << 12;
 inline constexpr int kPublishTries = 1 << 16;
-// A holder that was put to sleep by the scheduler is waited for by yielding to it; one that is gone is found out
-// after `kLookEvery` tries.
-inline constexpr int kLockTries = 1 << 18;
-inline constexpr int kYieldEvery = 1 << 6;
-inline constexpr int kLookEvery = 1 << 10;
+// A holder is waited for by spinning, then by napping: on a busy machine it may have been put to sleep for longer than
+// any spinning lasts. After about a second whoever waits gives up. Whether it is gone is looked at every few naps.
+inline constexpr int kLockSpins = 1 << 10;
+inline constexpr int kLockNaps = 1 << 13;
+inline constexpr int kNapsPerLook = 1 << 4;
+inline constexpr long kNapNs = 100000;
 inline constexpr uint64_t kLatestNs = UINT64_MAX >> 1;
 // Up to here the product of a rate and what is left of a second fits in 64 bits.
 inline constexpr uint64_t kPlainRate = uint64_t{1} << 34, kPlainSeconds = uint64_t{1} << 22;
@@ -1070,12 +1071,13 @@ class Table {
   class Lock {
    public:
     explicit Lock(Table& table) noexcept : table_(table) {
-      for (int tries = 1; tries <= kLockTries; ++tries) {
+      for (int tries = 0; tries < kLockSpins + kLockNaps; ++tries) {
         uint64_t holder = 0;
         // acquire/release [writer]: one writer's changes are whole for the next.
         held_ = table_.h_->writerLock.compare_exchange_weak(holder, table_.sharing_.self, std::memory_order_acquire, std::memory_order_relaxed);
         if (held_) break;
-        if (tries % kLookEvery == 0 && holder && table_.sharing_.isGone && table_.sharing_.isGone(holder)) {
+        const int naps = tries - kLockSpins;
+        if (naps >= 0 && naps % kNapsPerLook == 0 && holder && table_.sharing_.isGone && table_.sharing_.isGone(holder)) {
           // Killed while it held the lock: one of those who wait takes its place.
           held_ = table_.h_->writerLock.compare_exchange_strong(holder, table_.sharing_.self, std::memory_order_acquire, std::memory_order_relaxed);
           if (held_) {
@@ -1083,8 +1085,8 @@ class Table {
             break;
           }
         }
-        if (tries % kYieldEvery == 0) sched_yield();
-        else Pause();
+        if (naps < 0) Pause();
+        else Nap();
       }
       if (held_ && table_.term_ && table_.h_->controllerTerm.load(std::memory_order_acquire) != table_.term_) {
         release();
@@ -1108,6 +1110,10 @@ class Table {
 #if defined(__x86_64__)
       __builtin_ia32_pause();
 #endif
+    }
+    static void Nap() noexcept {
+      const timespec nap{0, kNapNs};
+      nanosleep(&nap, nullptr);
     }
     void release() noexcept {
       table_.h_->writerLock.store(0, std::memory_order_release);

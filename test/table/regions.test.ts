@@ -130,6 +130,26 @@ describe('a table opened by name', () => {
   });
 });
 
+describe('a request that waits in another process', () => {
+  it('is not passed by one that came later, and holds up nobody once its process is killed', async () => {
+    const name = named();
+    const slow = { ratePerSec: 0.01, burst: 100 };
+    const mine = await openBy(name, slow);
+    const target = mine.addTarget('a');
+    expect(target.tryAcquire(50)).toBe(true);
+    const peer = await peerOf(name, slow);
+    expect(await peer.does("void foretoken.target('a').acquire(90, { deadlineMs: 600_000 }).catch(() => {})")).toBe(
+      null,
+    );
+    // There are tokens enough for this one alone, but they are for the one before it.
+    await expect(target.acquire(1, { deadlineMs: 150 })).rejects.toMatchObject({ code: 'DEADLINE' });
+    expect(target.tryAcquire(1)).toBe(false);
+    const later = target.acquire(1, { deadlineMs: 60_000 });
+    await peer.kill();
+    await later;
+  });
+});
+
 describe.runIf(isLinux)('a region', () => {
   it('can be read and written by its user only', () => {
     const name = named();
