@@ -9,7 +9,7 @@ import { LiveWatch } from '../learn/watch.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
 import { LastValue } from './last.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
-import { Mixture } from './mixture.js';
+import { Mixture, type Resolved } from './mixture.js';
 import { mostInReplay, RecentDemand, RefinementSchedule, trainingStepCostMs } from './schedule.js';
 
 export type EngineName = 'auto' | 'lstm' | 'ewma' | 'last';
@@ -150,21 +150,11 @@ export class ForecastEngine implements Forecaster {
     this.#fit(rows);
     const clean = usable(demand, rows);
     this.#recent.push(clean, rows);
-    // The model computes in its own thread while this one scores what has become due.
-    const inference = this.#infer(clean, rows);
     if (this.name === 'last') this.#last.predict(clean, rows, this.#frame);
     else {
-      const began = performance.now();
-      this.#mixture.observe(clean, rows, (resolved) => this.#resolve(resolved));
-      const scored = performance.now();
-      const frames = await inference;
-      const inferred = performance.now();
-      const external = [frames?.[0]?.quantiles, frames?.[1]?.quantiles];
-      this.#mixture.predict(rows, this.name === 'auto' && this.#lstm ? external : [], this.#frame);
+      const frames = await this.#forecast(clean, rows, (resolved) => this.#resolve(resolved));
       if (frames?.[1]) this.#watch.step(clean, rows, frames[0]!.quantiles, frames[1].quantiles);
       if (this.name === 'lstm' && frames) this.#copy(frames, rows);
-      this.#spentMs.score += scored - began;
-      this.#spentMs.mix += performance.now() - inferred;
     }
     this.#maybeWithdraw();
     await this.#maybeRefine();
@@ -197,7 +187,6 @@ export class ForecastEngine implements Forecaster {
     const rows = columns.reduce<number>((most, row) => Math.max(most, (row ?? -1) + 1), 0);
     if (rows === 0) return 0;
     this.#fit(rows);
-    await this.#warmModel(matrix, rowOf);
     const demand = new Float64Array(rows);
     let yieldedMs = performance.now();
     for (let step = 0; step < matrix.steps; step++) {
@@ -208,8 +197,12 @@ export class ForecastEngine implements Forecaster {
       });
       const clean = usable(demand, rows);
       this.#recent.push(clean, rows);
-      this.#mixture.observe(clean, rows);
-      this.#mixture.predict(rows, [], this.#frame);
+      try {
+        await this.#forecast(clean, rows);
+      } catch (error) {
+        if (this.#closed) return step;
+        throw error;
+      }
       if (performance.now() - yieldedMs < warmSliceMs) continue;
       await new Promise((resolve) => setImmediate(resolve));
       yieldedMs = performance.now();
@@ -240,14 +233,24 @@ export class ForecastEngine implements Forecaster {
     return this.close();
   }
 
-  /** A model that cannot be warmed begins cold; the others need not. */
-  async #warmModel(matrix: DemandMatrix, rowOf: (target: string) => number | undefined): Promise<void> {
-    try {
-      await this.#lstm?.warm(matrix, rowOf);
-    } catch (error) {
-      if (!(error instanceof ForetokenError) || error.code !== 'WORKER_FAILED') throw error;
-      this.#tell('engine', `the model starts without history: ${error.message}`);
-    }
+  /** The one way a step goes, whether it happens now or is taken in from the history. */
+  async #forecast(
+    demand: Float64Array,
+    rows: number,
+    onResolved?: (resolved: Resolved) => void,
+  ): Promise<readonly ForecastFrame[] | undefined> {
+    // The model computes in its own thread while this one scores what has become due.
+    const inference = this.#infer(demand, rows);
+    const began = performance.now();
+    this.#mixture.observe(demand, rows, onResolved);
+    const scored = performance.now();
+    const frames = await inference;
+    const inferred = performance.now();
+    const external = this.name === 'auto' && this.#lstm ? [frames?.[0]?.quantiles, frames?.[1]?.quantiles] : [];
+    this.#mixture.predict(rows, external, this.#frame);
+    this.#spentMs.score += scored - began;
+    this.#spentMs.mix += performance.now() - inferred;
+    return frames;
   }
 
   async #infer(demand: Float64Array, rows: number): Promise<readonly ForecastFrame[] | undefined> {
@@ -334,7 +337,7 @@ export class ForecastEngine implements Forecaster {
     );
   }
 
-  #resolve(resolved: Parameters<NonNullable<Parameters<Mixture['observe']>[2]>>[0]): void {
+  #resolve(resolved: Resolved): void {
     const { onResolved, horizonsMs } = this.#options;
     if (!onResolved) return;
     const { rows, first, turns, quantiles } = resolved;

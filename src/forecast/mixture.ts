@@ -58,7 +58,7 @@ export interface Resolved {
  * Tracking coverage on top of that (Gibbs & Candès, Adaptive Conformal Inference, 2021) was tried and made most
  * forecasts worse, by up to a tenth: horizons overlap, so that one surprise moves a row's level many times.
  *
- * About 6 KiB per row ever used and horizon.
+ * About 3 KiB per row ever used and horizon.
  */
 export class Mixture {
   readonly #stepS: number;

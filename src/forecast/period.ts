@@ -26,17 +26,16 @@ export class Periods {
 
   grow(rows: number): void {
     if (rows <= this.#period.length) return;
-    const size = rows * 2;
-    const ring = new Float32Array(size * ringSteps);
+    const ring = new Float32Array(rows * ringSteps);
     ring.set(this.#ring);
     this.#ring = ring;
-    const period = new Uint16Array(size);
+    const period = new Uint16Array(rows);
     period.set(this.#period);
     this.#period = period;
-    const seen = new Uint32Array(size);
+    const seen = new Uint32Array(rows);
     seen.set(this.#seen);
     this.#seen = seen;
-    const sum = new Float64Array(size);
+    const sum = new Float64Array(rows);
     sum.set(this.#sum);
     this.#sum = sum;
   }
@@ -50,7 +49,7 @@ export class Periods {
   }
 
   observe(demand: ArrayLike<number>, rows: number): void {
-    this.grow(rows);
+    if (rows > this.#period.length) this.grow(rows * 2);
     this.#at = (this.#at + 1) % ringSteps;
     for (let row = 0; row < rows; row++) {
       const period = this.#period[row]!;

@@ -128,29 +128,12 @@ describe('warming', () => {
     expect(await run(warmed, past.slice(300))).toEqual(await run(never, past.slice(300)));
   });
 
-  it('brings the whole mixture close to it', async () => {
+  it('brings the whole mixture, model and weights, to exactly where they would be', async () => {
     const { engine: never } = await openWith();
     const { engine: warmed } = await openWith();
-    const { engine: cold } = await openWith();
     await run(never, past.slice(0, 300));
     await warmed.warm(matrix, rowOf);
-    const [stayed, came, began] = [
-      await run(never, past.slice(300)),
-      await run(warmed, past.slice(300)),
-      await run(cold, past.slice(300)),
-    ];
-    const distance = (frames: Float32Array[]) => {
-      let sum = 0;
-      frames.forEach((frame, step) => {
-        frame.forEach((value, i) => {
-          sum += Math.abs(value - stayed[step]![i]!);
-        });
-      });
-      return sum;
-    };
-    const size = stayed.reduce((sum, frame) => sum + frame.reduce((a, b) => a + b, 0), 0);
-    expect(distance(came) / size).toBeLessThan(0.25);
-    expect(distance(came)).toBeLessThan(0.6 * distance(began));
+    expect(await run(warmed, past.slice(300))).toEqual(await run(never, past.slice(300)));
   });
 
   it('from steps of another length, or from targets that are gone, changes nothing', async () => {
