@@ -138,6 +138,20 @@ describe('without a forecast', () => {
     expect(admitted.owed).toBe(4000);
   });
 
+  it('those of equal weight who are backlogged are served alike to a fiftieth', async () => {
+    const world = await World.open();
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    for (const name of names) world.add(name);
+    // Whoever asks first changes from tick to tick, as it does among threads.
+    const everyone = (tick: number) =>
+      Object.fromEntries(names.map((_, i) => [names[(i + tick) % names.length]!, 100 + 40 * i]));
+    await world.run(3000, everyone);
+    const admitted = await world.run(30_000, everyone);
+    const counts = names.map((name) => admitted[name]!);
+    expect(Math.min(...counts) / Math.max(...counts)).toBeGreaterThanOrEqual(0.98);
+    expect(counts.reduce((a, b) => a + b, 0)).toBeGreaterThan(0.98 * 30_000);
+  });
+
   it('many who are short of a whole request each are served in turn, and nothing lies idle', async () => {
     const world = await World.open({ ratePerSec: 200, burst: 20, capacity: 80 });
     const names = Array.from({ length: 60 }, (_, i) => `t${i}`);
