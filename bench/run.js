@@ -1,6 +1,6 @@
 // `npm run bench`: what a request costs beside its peers, and what a control step costs. All arms of a table
 // run interleaved in one process, so compare within one run. `--json` prints the figures as JSON.
-import { acquireBench } from './acquire.js';
+import { acquireBench, print } from './acquire.js';
 import { printStep, stepBench } from './step.js';
 
 //
@@ -17,9 +17,6 @@ const acquire = await acquireBench();
 const step = await stepBench();
 if (json) console.log(JSON.stringify({ acquire, step }));
 else {
-  console.log(`\nOne decision, ns (median of ${acquire.rounds} interleaved rounds, min..max)\n`);
-  for (const [name, { median, min, max }] of Object.entries(acquire.arms))
-    console.log(`  ${name.padEnd(24)} ${median.toFixed(1).padStart(7)}   ${min.toFixed(1)}..${max.toFixed(1)}`);
-  console.log(`\n  tryAcquire takes ${acquire.ratio.toFixed(2)} times limiter's TokenBucket.tryRemoveTokens\n`);
+  print(acquire);
   printStep(step);
 }

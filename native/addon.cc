@@ -35,7 +35,7 @@ enum LevelColumn : uint32_t { kLevelTokens, kLevelRate, kLevelBurst, kLevelDepos
 constexpr uint64_t kHoldNs = 250000000;
 
 constexpr uint32_t kBatch = 4096;
-constexpr uint32_t kPrefetchAhead = 8;
+constexpr uint32_t kPrefetchAhead = 16;  // a power of two
 constexpr double kIndexSpan = 16777216.0;  // a handle is generation * 2^24 + slot
 constexpr double kLargestHandle = 9007199254740991.0;
 
@@ -44,6 +44,12 @@ struct Frame {
   double batchHandles[kBatch];
   double batchCosts[kBatch];
   int32_t batchDecisions[kBatch];
+};
+
+// What `acquire` reads and writes: the attachment's number, handle, cost; the decision. One for all tables of a
+// thread, and so is the function: a call site that sees several functions costs twice as much.
+struct Ask {
+  double table, handle, cost, decision;
 };
 
 struct Attachment {
@@ -89,6 +95,7 @@ struct Attachment {
 // Ends with the thread, however it ends: what it held on lease comes back.
 struct Addon {
   std::vector<std::unique_ptr<Attachment>> attachments;
+  std::shared_ptr<Ask> ask = std::make_shared<Ask>();
   ~Addon() {
     for (auto& a : attachments) a->close();
   }
@@ -124,13 +131,20 @@ inline uint64_t costOf(const Attachment& a, double tokens) noexcept {
   return a.table.acquireAny(slot, cost, nowNs, inLine);
 }
 
-// Handle and cost as integers where that is exact; everything else goes the long way, and gets its code there.
-FORETOKEN_INLINE int32_t decide(Attachment& a, double handle, double tokens, uint64_t nowNs) noexcept {
+// A handle as an integer, 0 if it is none.
+inline uint64_t wholeOf(double handle) noexcept {
+  if (!(handle >= 1 && handle <= kLargestHandle)) return 0;
+  const auto bits = static_cast<uint64_t>(handle);
+  return static_cast<double>(bits) == handle ? bits : 0;
+}
+
+// A whole number of units at least; everything else goes the long way, and gets its code there.
+FORETOKEN_INLINE int32_t decide(Attachment& a, uint64_t bits, double handle, double tokens, uint64_t nowNs) noexcept {
   const double exact = tokens * a.unitsPerToken;
-  if (handle >= 1 && handle <= kLargestHandle && exact >= 1 && exact < a.mostUnits) [[likely]] {
-    const auto bits = static_cast<uint64_t>(handle);
+  if (exact >= 1 && exact < a.mostUnits) [[likely]] {
     const auto units = static_cast<uint64_t>(exact);
-    if (static_cast<double>(bits) == handle && static_cast<double>(units) == exact &&
+    // 0 is the reservoir, which is not plain.
+    if (static_cast<double>(units) == exact &&
         a.table.acquirePlain({static_cast<uint32_t>(bits & 0xffffff), static_cast<uint32_t>(bits >> 24)}, units, nowNs)) [[likely]]
       return kOwn;
   }
@@ -144,9 +158,17 @@ Attachment* attachmentOf(napi_env env, napi_callback_info info) noexcept {
 }
 
 napi_value acquireHot(napi_env env, napi_callback_info info) noexcept {
-  Attachment& a = *attachmentOf(env, info);
-  double* f = a.fields;
-  f[kDecision] = a.ready || a.prepare() ? decide(a, f[kHandle], f[kCost], a.clock()) : kClosed;
+  void* data = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  Addon& addon = *static_cast<Addon*>(data);
+  Ask& ask = *addon.ask;
+  // Written by our own TypeScript, yet it is an index. The comparison is also false for NaN.
+  if (!(ask.table >= 0 && ask.table < static_cast<double>(addon.attachments.size()))) {
+    ask.decision = kClosed;
+    return nullptr;
+  }
+  Attachment& a = *addon.attachments[static_cast<size_t>(ask.table)];
+  ask.decision = a.ready || a.prepare() ? decide(a, wholeOf(ask.handle), ask.handle, ask.cost, a.clock()) : kClosed;
   return nullptr;
 }
 
@@ -268,12 +290,17 @@ napi_value acquireBatchHot(napi_env env, napi_callback_info info) noexcept {
   const uint32_t count = wanted >= 0 && wanted <= kBatch ? static_cast<uint32_t>(wanted) : 0;
   const uint64_t now = a.clock();
   uint32_t admitted = 0;
+  uint64_t coming[kPrefetchAhead];
+  const auto announce = [&](uint32_t i) {
+    const uint64_t bits = wholeOf(f.batchHandles[i]);
+    coming[i % kPrefetchAhead] = bits;
+    a.table.prefetch(static_cast<uint32_t>(bits & 0xffffff));
+  };
+  for (uint32_t i = 0; i < std::min(count, kPrefetchAhead); ++i) announce(i);
   for (uint32_t i = 0; i < count; ++i) {
-    if (i + kPrefetchAhead < count) {
-      Slot ahead{};
-      if (slotOf(f.batchHandles[i + kPrefetchAhead], ahead)) a.table.prefetch(ahead.index);
-    }
-    const int32_t decision = decide(a, f.batchHandles[i], f.batchCosts[i], now);
+    const uint64_t bits = coming[i % kPrefetchAhead];
+    if (i + kPrefetchAhead < count) announce(i + kPrefetchAhead);
+    const int32_t decision = decide(a, bits, f.batchHandles[i], f.batchCosts[i], now);
     f.batchDecisions[i] = decision;
     admitted += decision > 0;
   }
@@ -820,7 +847,9 @@ Napi::ArrayBuffer wrap(Napi::Env env, void* data, size_t bytes, std::shared_ptr<
 Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   auto owned = std::make_unique<Attachment>();
   Attachment* a = owned.get();
-  env.GetInstanceData<Addon>()->attachments.push_back(std::move(owned));
+  Addon& addon = *env.GetInstanceData<Addon>();
+  const auto number = static_cast<double>(addon.attachments.size());
+  addon.attachments.push_back(std::move(owned));
   a->region = region;
   a->table = region->table();
   a->clock = region->clock();
@@ -835,7 +864,6 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
     napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, a, &fn);
     object.Set(name, Napi::Value(env, fn));
   };
-  hot("acquire", acquireHot);
   hot("acquireOrWait", acquireOrWaitHot);
   hot("joinLine", joinLineHot);
   hot("acquireInLine", acquireInLineHot);
@@ -884,6 +912,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   cold("close", close);
   object.Set("token", region->token());
   object.Set("capacity", Napi::Number::New(env, region->header().capacity));
+  object.Set("number", Napi::Number::New(env, number));
   object.Set("unitsPerToken", Napi::Number::New(env, region->unitsPerToken()));
   object.Set("clock", region->header().clockKind == ClockKind::kTsc ? "tsc" : region->header().clockKind == ClockKind::kVirtual ? "virtual" : "monotonic");
   object.Set("named", Napi::Boolean::New(env, region->isNamed()));
@@ -1014,7 +1043,12 @@ Napi::Object constants(Napi::Env env) {
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  env.SetInstanceData(new Addon());
+  auto* addon = new Addon();
+  env.SetInstanceData(addon);
+  napi_value acquire = nullptr;
+  napi_create_function(env, "acquire", NAPI_AUTO_LENGTH, acquireHot, addon, &acquire);
+  exports.Set("acquire", Napi::Value(env, acquire));
+  exports.Set("ask", wrap(env, addon->ask.get(), sizeof(Ask), addon->ask));
   exports.Set("createTable", Napi::Function::New(env, createTable, "createTable"));
   exports.Set("attachTable", Napi::Function::New(env, attachTable, "attachTable"));
   exports.Set("listRegions", Napi::Function::New(env, listRegions, "listRegions"));

@@ -385,6 +385,53 @@ TEST("a borrower that is removed meanwhile leaves the list of freed slots whole"
   });
 }
 
+TEST("leases, what they spent and their return never come to more than the bucket held") {
+  holds(10, 200, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({10, 0}, {160, 0}, {160, 0}, false);
+    // Two threads lease, spend a part and give the rest back; a third asks when the bucket has had long to refill. From
+    // then on all that is granted and all that is left must fit into the resource's burst.
+    s.startNs = 100 * kSecond + 1;
+    auto all = std::make_shared<int64_t>(0);
+    const auto lease = [&s, all](uint64_t spent) {
+      return [&s, all, spent] {
+        Table<Stepped> mine = s.table;
+        if (!mine.claimLane(s.time.load())) return;
+        Table<Stepped>::Lease got{};
+        mine.lease(s.a, {0, 0, 0}, 10, 1, s.time.load(), got);
+        const uint64_t used = std::min(spent, got.units);
+        *all += static_cast<int64_t>(used);
+        if (s.time.load() >= s.startNs) s.granted += static_cast<int64_t>(used);
+        mine.lease(s.a, {got.units, got.units - used, used}, 0, 0, s.time.load(), got);
+      };
+    };
+    return {{lease(4), lease(10), [&s, all] {
+               s.time.store(100 * kSecond + 1);
+               if (s.acquire(s.a, 145) > 0) *all += 145;
+             }},
+            [] {},
+            [&s, all] {
+              CHECK_EQ(s.table.leasedOf(1), 0);
+              CHECK_EQ(static_cast<int64_t>(s.table.counters(1).admittedTokens), *all);
+            }};
+  });
+}
+
+TEST("a burst that is cut below what is on lease leaves a debt and no tokens") {
+  holds(0, 200, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 0}, {160, 0}, {160, 0}, false);
+    return {{[&s] { s.allocate({0, 0}, {4, 100}); },
+             [&s] {
+               Table<Stepped> mine = s.table;
+               if (!mine.claimLane(1)) return;
+               Table<Stepped>::Lease got{};
+               mine.lease(s.a, {0, 0, 0}, 10, 1, 1, got);
+               s.granted += static_cast<int64_t>(got.units);
+               mine.lease(s.a, {got.units, 0, got.units}, 0, 0, 1, got);
+             },
+             [&s] { s.acquire(s.a, 3); }}};
+  });
+}
+
 TEST("two writers take turns, and a request goes on beside them") {
   holds(20, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
     s.open({10, 5}, {20, 20}, {20, 20}, true);

@@ -7,6 +7,8 @@ import { packageRoot } from '../paths.js';
 /** One table as one thread sees it. Hot functions take their arguments from `frame`; see native/README.md. */
 export interface NativeTable {
   readonly token: string;
+  /** What `ask` knows it by. */
+  readonly number: number;
   readonly capacity: number;
   readonly virtual: boolean;
   /** What tells the time. */
@@ -20,7 +22,6 @@ export interface NativeTable {
   readonly unitsPerToken: number;
   readonly area?: ArrayBuffer;
   readonly named: boolean;
-  acquire(): void;
   acquireOrWait(): void;
   joinLine(): void;
   acquireInLine(): void;
@@ -188,6 +189,9 @@ interface Addon {
   listRegions(): NativeRegion[];
   removeRegion(name: string, force: boolean): NativeRefusal;
   readonly constants: NativeConstants;
+  /** Decides what `ask` says: table, handle, cost; the decision comes back as the fourth double. */
+  acquire(): void;
+  readonly ask: ArrayBuffer;
 }
 
 function load(): Addon {
@@ -218,4 +222,12 @@ let loaded: Addon | undefined;
 export function addon(): Addon {
   loaded ??= load();
   return loaded;
+}
+
+let asked: Float64Array | undefined;
+
+/** The addon's `ask` as this thread's one view of it. */
+export function ask(): Float64Array {
+  asked ??= new Float64Array(addon().ask);
+  return asked;
 }

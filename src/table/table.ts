@@ -1,5 +1,5 @@
 import { ForetokenError } from '../errors.js';
-import { addon, type NativeConstants, type NativeTable } from './native.js';
+import { addon, ask, type NativeConstants, type NativeTable } from './native.js';
 import { isRegionName, refusalError } from './regions.js';
 
 /**
@@ -116,6 +116,8 @@ export class BucketTable {
   readonly #settings = new Float64Array(5);
   readonly #role = new Float64Array(4);
   readonly #acquire: () => void;
+  readonly #ask: Float64Array;
+  readonly #number: number;
   readonly #batchHandles: Float64Array;
   readonly #batchCosts: Float64Array;
   readonly #batchDecisions: Int32Array;
@@ -136,7 +138,9 @@ export class BucketTable {
     this.#ticket = new BigUint64Array(native.frame, 8 * constants.frame.ticket, 1);
     this.clock = native.clock;
     this.#frame = new Float64Array(native.frame);
-    this.#acquire = native.acquire;
+    this.#acquire = addon().acquire;
+    this.#ask = ask();
+    this.#number = native.number;
     this.bucketWords = new Uint32Array(native.buckets);
     this.grain = 1 / native.unitsPerToken;
     this.#batchHandles = new Float64Array(native.batchHandles);
@@ -194,11 +198,12 @@ export class BucketTable {
 
   /** Above 0: admitted (1 own bucket, 2 borrowed). 0: denied. Below: misuse, see `constants.decision`. */
   tryAcquire(handle: Handle, cost: number): number {
-    const frame = this.#frame;
-    frame[0] = handle;
-    frame[1] = cost;
+    const ask = this.#ask;
+    ask[0] = this.#number;
+    ask[1] = handle;
+    ask[2] = cost;
     this.#acquire();
-    return frame[2]!;
+    return ask[3]!;
   }
 
   /** As `tryAcquire`, for one who will wait if it must: does not pass those who wait, and a denial is not counted. */
