@@ -18,7 +18,13 @@ export class ProgressBar implements Disposable {
     );
   }
 
-  [Symbol.dispose](): void {
+  /** Makes room for a line of text; the next update draws it again. */
+  clear(): void {
     if (this.#shown && this.#drawnAt > 0) process.stderr.write('\r\x1b[2K');
+    this.#drawnAt = 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.clear();
   }
 }

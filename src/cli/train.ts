@@ -1,33 +1,42 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import { basename, dirname, relative } from 'node:path';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ForetokenError } from '../errors.js';
 import { featureCount } from '../forecast/features.js';
-import { shippedModelPath, weightsPathOf } from '../forecast/lstm.js';
+import { LstmForecaster, shippedModelPath, weightsPathOf } from '../forecast/lstm.js';
 import { modelCard } from '../learn/card.js';
 import { generatedLessons, type Lesson, traceLessons } from '../learn/curriculum.js';
+import { historyLessons } from '../learn/from-history.js';
 import { inferenceModel } from '../learn/inference-graph.js';
-import { encodeWeights, modelShape } from '../learn/model.js';
+import { encodeWeights, modelShape, readWeights } from '../learn/model.js';
 import { scoreUnseen } from '../learn/report.js';
 import { train } from '../learn/train.js';
 import { readTrace } from '../workload/trace.js';
+import { ProgressBar } from './progress.js';
 
 const help = `foretoken train [TRACE...] [options]
 
-Trains the forecasting model on generated workloads and on the traces given, and writes it.
+Trains the forecasting model on generated workloads, on the traces given and on a history, and writes it.
 
-  --out FILE       the model; weights and card are written beside it (default: the shipped model)
+  --history FILE   learn from a history too (history.duckdb in its folder), starting from the shipped
+                   model; no process may have it open
+  --out FILE       the model; weights and card are written beside it
+                   (default: the shipped model; with --history own-model.onnx beside the history)
   --periods LIST   lengths of step to learn at (default: 1s,2s,5s,10s)
-  --part F         part of each trace, by duration from its start, to learn from (default: 0.5);
-                   what is left is scored at the end
-  --steps N        most training steps; training stops earlier when validation gets no better (default: 3000)
+  --part F         part of each trace, by duration from its start, to learn from (default: 0.5; of a
+                   history 0.8); what is left is scored at the end
+  --steps N        most training steps; training stops earlier when validation gets no better
+                   (default: 3000; with --history 1500)
   --hidden N       size of the model's state per target (default: 48)
-  --workloads N    generated workloads (default: 60)
-  --seed N         the same seed and traces give the same model (default: 1)
-  --help`;
+  --workloads N    generated workloads (default: 60; with --history 20)
+  --seed N         the same seed and data give the same model (default: 1)
+  --help
+
+Then pass the path of your own model as the option modelPath.`;
 
 interface Options {
   traces: string[];
+  history?: string;
   out: string;
   periodsMs: number[];
   part: number;
@@ -43,7 +52,7 @@ interface Options {
  */
 export async function trainCommand(argv: string[]): Promise<number> {
   try {
-    const options = parse(argv);
+    const options = await parse(argv);
     if (!options) console.log(help);
     else await run(options);
     return 0;
@@ -55,77 +64,144 @@ export async function trainCommand(argv: string[]): Promise<number> {
 }
 
 async function run(options: Options): Promise<void> {
-  const { traces, out, periodsMs, part, steps, hidden, workloads, seed } = options;
+  const { out, steps, hidden, seed } = options;
   const started = performance.now();
   const say = (text: string) =>
     console.error(`${((performance.now() - started) / 1000).toFixed(0).padStart(4)} s  ${text}`);
-  const lessons: Lesson[] = [];
-  for (const path of traces) {
-    const name = basename(path).replace(/\.csv(\.gz)?$/, '');
-    // Demand in requests and in bytes are two views of one trace; bins have one.
-    const views = [await readTrace(path)];
-    if (!views[0]!.binMs) views.push(await readTrace(path, { cost: 'bytes' }));
-    views.forEach((trace, i) => {
-      lessons.push(...traceLessons(trace, i === 0 ? name : `${name} in bytes`, periodsMs, part, seed));
-    });
-    say(`read ${name}: ${views[0]!.requests} requests of ${views[0]!.names.length} targets`);
-  }
-  lessons.push(...generatedLessons(workloads, periodsMs, seed));
+  const { lessons, scored } = await gather(options, say);
   if (lessons.length === 0)
     throw new ForetokenError('INVALID_OPTION', 'nothing to learn from: no workloads, and no trace is long enough');
-  say(`${lessons.length} series, ${workloads} of them generated`);
+  say(`${lessons.length} series to learn from`);
 
-  const shape = modelShape(featureCount, hidden);
-  const { weights, validation } = await train({
+  const initial = options.history === undefined ? undefined : await readWeights(weightsPathOf(shippedModelPath));
+  const shape = initial?.shape ?? modelShape(featureCount, hidden);
+  using bar = new ProgressBar();
+  const { weights, validation, curve } = await train({
     lessons,
     shape,
     steps,
     seed,
-    onProgress: ({ step, loss, validation: now, best }) =>
-      say(`step ${step} of ${steps}  loss ${loss.toFixed(4)}  validation ${now.toFixed(4)}${best ? '  best' : ''}`),
+    ...(initial ? { initial, rate: 2e-3 } : {}),
+    onStep: (step) => bar.update(step / steps, `step ${step} of ${steps}`),
+    onProgress: ({ step, loss, validation: now, best }) => {
+      bar.clear();
+      say(`step ${step} of ${steps}  loss ${loss.toFixed(4)}  validation ${now.toFixed(4)}${best ? '  best' : ''}`);
+    },
   });
+  bar.clear();
   const encoded = encodeWeights(weights);
   await mkdir(dirname(out), { recursive: true });
   await writeFile(out, inferenceModel(shape));
   await writeFile(weightsPathOf(out), encoded);
   say(`wrote ${out}; scoring what was not learnt from`);
-  const scores = await scoreUnseen(
-    weights,
-    lessons.filter((lesson) => lesson.recorded),
-  );
-  const seconds = Math.round((performance.now() - started) / 1000);
+  const scores = await scoreUnseen(weights, scored);
   const card = modelCard({
     ...options,
-    traces: traces.map((path) => relative(process.cwd(), path)),
+    command: commandOf(options),
+    traces: [...options.traces, ...(options.history === undefined ? [] : [options.history])],
+    hidden: shape.hidden,
     validation,
+    curve,
     scores,
     bytes: encoded.length,
-    seconds,
+    seconds: Math.round((performance.now() - started) / 1000),
+    cpuMsPer1000: await cpuMsPer1000(out),
   });
   await writeFile(cardPathOf(out), card);
   say(`wrote ${cardPathOf(out)}`);
   console.log(scores.map(({ text }) => text).join('\n'));
 }
 
+/** What is learnt from, and what is scored at the end. */
+async function gather(
+  { traces, history, periodsMs, part, workloads, seed }: Options,
+  say: (text: string) => void,
+): Promise<{ lessons: Lesson[]; scored: Lesson[] }> {
+  const lessons: Lesson[] = [];
+  const scored: Lesson[] = [];
+  const add = (of: Lesson[]) => {
+    lessons.push(...of);
+    // The first is the series as it was recorded, at the shortest step.
+    scored.push(...of.slice(0, 1));
+  };
+  for (const path of traces) {
+    const name = basename(path).replace(/\.csv(\.gz)?$/, '');
+    // Demand in requests and in bytes are two views of one trace; bins have one.
+    const views = [await readTrace(path)];
+    if (!views[0]!.binMs) views.push(await readTrace(path, { cost: 'bytes' }));
+    add(views.flatMap((trace, i) => traceLessons(trace, i === 0 ? name : `${name} in bytes`, periodsMs, part, seed)));
+    say(`read ${name}: ${views[0]!.requests} requests of ${views[0]!.names.length} targets`);
+  }
+  if (history !== undefined) {
+    const own = await historyLessons(history, periodsMs, part, seed);
+    if (own.length === 0)
+      throw new ForetokenError('INVALID_OPTION', `--history ${history}: it holds too little, an hour is a good start`);
+    add(own);
+    say(`read ${history}: ${own[0]!.prepared.series.steps} steps of ${own[0]!.prepared.series.rows} targets`);
+  }
+  lessons.push(...generatedLessons(workloads, periodsMs, seed));
+  if (workloads > 0)
+    scored.push(
+      ...generatedLessons(Math.min(3, workloads), periodsMs.slice(0, 1), seed + 1_000_003, 800).map((lesson) => ({
+        ...lesson,
+        name: `${lesson.name}, another seed`,
+        validateEnd: Math.floor(lesson.prepared.series.steps / 2),
+      })),
+    );
+  return { lessons, scored };
+}
+
+/** How the command would be typed in the project's folder. */
+function commandOf({ traces, history, periodsMs, part, steps, hidden, workloads, seed }: Options): string {
+  const path = (file: string) => relative(process.cwd(), file) || file;
+  return [
+    'npm run train --',
+    ...traces.map(path),
+    ...(history === undefined ? [] : ['--history', path(history)]),
+    `--periods ${periodsMs.map((ms) => `${ms / 1000}s`).join(',')} --part ${part} --steps ${steps}`,
+    `--hidden ${hidden} --workloads ${workloads} --seed ${seed}`,
+  ].join(' ');
+}
+
+/** Processor time of streaming inference over 1,000 rows, ms a step, all threads together. */
+async function cpuMsPer1000(modelPath: string): Promise<number> {
+  const rows = 1000;
+  const steps = 50;
+  const deadlineMs = Number.POSITIVE_INFINITY;
+  await using forecaster = await LstmForecaster.open({ rows, stepMs: 1000, horizonsMs: [5000], modelPath, deadlineMs });
+  const demand = Float64Array.from({ length: rows }, (_, row) => row % 7);
+  for (let step = 0; step < 10; step++) await forecaster.step(demand, rows);
+  const before = process.cpuUsage();
+  for (let step = 0; step < steps; step++) await forecaster.step(demand, rows);
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000 / steps;
+}
+
 const cardPathOf = (out: string): string =>
   out === shippedModelPath ? `${dirname(out)}/README.md` : `${out.replace(/\.onnx$/, '')}.md`;
 
 /** @throws ForetokenError INVALID_OPTION; returns nothing if help was asked for */
-function parse(argv: string[]): Options | undefined {
+async function parse(argv: string[]): Promise<Options | undefined> {
   const { values, positionals } = parsed(argv);
   if (values.help) return undefined;
-  const out = values.out ?? shippedModelPath;
+  const { history } = values;
+  const own = history !== undefined;
+  // Opening a history makes it where there is none.
+  if (own && !(await stat(history).catch(() => undefined))?.isFile())
+    throw bad('--history', 'the file of a history', history);
+  const out = values.out ?? (own ? join(dirname(history), 'own-model.onnx') : shippedModelPath);
   if (!out.endsWith('.onnx')) throw bad('--out', 'a path that ends in .onnx', out);
-  const part = Number(values.part ?? 0.5);
+  const part = Number(values.part ?? (own ? 0.8 : 0.5));
   if (!(part > 0 && part <= 1)) throw bad('--part', 'above 0 and at most 1', values.part);
   return {
     traces: positionals,
+    ...(own ? { history } : {}),
     out,
     periodsMs: (values.periods ?? '1s,2s,5s,10s').split(',').map(periodMs),
     part,
-    steps: whole('--steps', values.steps ?? '3000', 1, 1_000_000),
+    steps: whole('--steps', values.steps ?? (own ? '1500' : '3000'), 1, 1_000_000),
     hidden: whole('--hidden', values.hidden ?? '48', 4, 256),
-    workloads: whole('--workloads', values.workloads ?? '60', 0, 10_000),
+    workloads: whole('--workloads', values.workloads ?? (own ? '20' : '60'), 0, 10_000),
     seed: whole('--seed', values.seed ?? '1', 0, 2 ** 31),
   };
 }
@@ -138,6 +214,7 @@ function parsed(argv: string[]) {
       allowPositionals: true,
       options: {
         out: text,
+        history: text,
         periods: text,
         part: text,
         steps: text,

@@ -10,7 +10,7 @@ import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } fr
 import { LastValue } from './last.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
 import { Mixture, type Resolved } from './mixture.js';
-import { mostInReplay, RecentDemand, RefinementSchedule, trainingStepCostMs } from './schedule.js';
+import { mostInReplay, RecentDemand, RefinementSchedule, refinementCpuPart, trainingStepCostMs } from './schedule.js';
 
 export type EngineName = 'auto' | 'lstm' | 'ewma' | 'last';
 
@@ -282,7 +282,7 @@ export class ForecastEngine implements Forecaster {
       trainingSteps,
       seed: this.#options.seed,
     };
-    const work = this.#refiner.run(request).then(
+    const work = this.#refiner.run(request, this.#options.deterministic ? undefined : refinementCpuPart).then(
       (result) => this.#take(result),
       (error: unknown) => {
         if (this.#closed) return;

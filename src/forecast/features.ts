@@ -57,8 +57,37 @@ const field = {
 } as const;
 const fields = 27;
 
+/** What each feature says, in order. Log ratios are of demand over the row's scale, plus a fiftieth. */
+export const featureMeanings: readonly string[] = [
+  'log ratio of the last step',
+  'log ratio of the step before it',
+  ...spans.map((span) => `log ratio of the EWMA of span ${span}`),
+  'log ratio of the mean deviation from the EWMA of span 30, averaged over 30 steps',
+  'the same, averaged over 300 steps',
+  'log ratio of the recent peak, which decays with span 100',
+  'log ratio of the usual demand of a burst step',
+  'part of recent steps with demand',
+  'log of the steps since the last demand',
+  'log of the steps since the last burst step; a burst is demand above the EWMA of span 300 plus twice its deviation',
+  'log of the mean interval between bursts',
+  'time since the last burst over that interval, at most 2',
+  'log of what is left of the interval',
+  'deviation of the interval over the interval; 1 until three bursts were seen',
+  'log of the steps the row was seen',
+  'log of the period found by autocorrelation; 0 if none',
+  'autocorrelation at the period',
+  ...seasonSpans.map((span) => `log ratio of the mean over the next ${span} steps if the last two periods repeat`),
+  ...seasonSpans.map((span) => `log ratio of the mean over the next ${span} steps if bursts keep their interval`),
+  ...wanders.map(
+    ([fast, slow]) => `log ratio of the mean distance between the EWMAs of span ${spans[fast]} and ${spans[slow]}`,
+  ),
+  'log ratio of the last step of all rows together, over their EWMA of span 300',
+  'the same of their EWMA of span 5',
+  'the same of their EWMA of span 30',
+];
+
 /** Features per row. */
-export const featureCount = 35;
+export const featureCount: number = featureMeanings.length;
 
 /** Index of the EWMA of span 30 among the features. */
 export const ewmaFeature = 5;

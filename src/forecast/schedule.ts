@@ -52,6 +52,8 @@ export class RecentDemand {
  * 48, windows of 64 steps and 32 rows.
  */
 export const trainingStepCostMs = 6;
+/** Part of one core that refinement may use. */
+export const refinementCpuPart = 0.1;
 
 /** Steps of history before the first refinement; the next come at twice as many each time. */
 const firstAt = 300;
@@ -59,8 +61,6 @@ const longestPause = 2048;
 const mostPerRefinement = 500;
 /** Of a run that must end soon and be repeatable. */
 export const mostInReplay = 2000;
-/** Part of one core that training may use. */
-const budgetFraction = 0.1;
 
 /**
  * When to refine, and for how many training steps: as history doubles, within a tenth of one core at a stated
@@ -82,7 +82,7 @@ export class RefinementSchedule {
   /** Training steps to do now; 0: not yet. */
   due(steps: number): number {
     if (steps < this.#nextAt) return 0;
-    const earned = Math.floor((steps * this.#stepMs * budgetFraction) / this.#costMs) - this.#spent;
+    const earned = Math.floor((steps * this.#stepMs * refinementCpuPart) / this.#costMs) - this.#spent;
     const allowed = Math.min(mostPerRefinement, this.#mostInAll - this.#spent, earned);
     this.#nextAt = steps + Math.min(steps, longestPause);
     return Math.max(0, allowed);

@@ -1,4 +1,4 @@
-import { type Behaviour, behaviours, Workload } from '../workload/generator.js';
+import { type Behaviour, behaviours, furtherBehaviours, Workload } from '../workload/generator.js';
 import type { Trace } from '../workload/trace.js';
 import { binRequests, type DemandSeries, PreparedSeries } from './dataset.js';
 import { Random } from './random.js';
@@ -34,15 +34,22 @@ export function traceLessons(
   part: number,
   seed: number,
 ): Lesson[] {
-  const lessons: Lesson[] = [];
-  for (const stepMs of stepsMs) {
-    if (trace.binMs && stepMs < trace.binMs) continue;
-    const series = binRequests(trace, { name: `${name} at ${stepMs / 1000} s`, stepMs, durationMs: trace.durationMs });
-    const known = Math.floor(series.steps * part);
-    if (known < minSteps) continue;
-    lessons.push(lesson(series, known, 1, true));
-    if (series.rows >= 8) lessons.push(lesson(together(series, Math.ceil(series.rows / 4), seed), known, 0.5, false));
-  }
+  return stepsMs.flatMap((stepMs) => {
+    if (trace.binMs && stepMs < trace.binMs) return [];
+    return recordedLessons(
+      binRequests(trace, { name: `${name} at ${stepMs / 1000} s`, stepMs, durationMs: trace.durationMs }),
+      part,
+      seed,
+    );
+  });
+}
+
+/** Lessons of one recorded series: as it is, and with its targets thrown together. None if it is too short. */
+export function recordedLessons(series: DemandSeries, part: number, seed: number): Lesson[] {
+  const known = Math.floor(series.steps * part);
+  if (known < minSteps) return [];
+  const lessons = [lesson(series, known, 1, true)];
+  if (series.rows >= 8) lessons.push(lesson(together(series, Math.ceil(series.rows / 4), seed), known, 0.5, false));
   return lessons;
 }
 
@@ -74,7 +81,7 @@ export function generatedLessons(count: number, stepsMs: readonly number[], seed
     const rows = 32;
     // Longer steps see slower things; the slow ones still happen in fewer steps than at 1 s.
     const timeScale = (stepMs / 1000) ** 0.7 * random.logBetween(0.5, 2);
-    const known: readonly Behaviour[] = [...behaviours, 'visitor'];
+    const known: readonly Behaviour[] = [...behaviours, ...furtherBehaviours];
     const mix = random.uniform() < 0.5 ? known : Array.from({ length: 3 }, () => random.pick(known));
     const workload = new Workload({
       seed: random.index(2 ** 31),

@@ -1,7 +1,7 @@
 import type { PreparedSeries } from './dataset.js';
-import type { LstmWeights } from './model.js';
+import { type LstmWeights, warmSteps } from './model.js';
 import { pinball } from './pinball.js';
-import type { Scorer } from './score.js';
+import type { Scorer, Visit } from './score.js';
 
 /** Horizons that are judged, in steps; those that do not fit are left out. All count alike. */
 const judgedHorizons = [1, 5, 30, 60];
@@ -72,13 +72,15 @@ export class Judge {
     const fromStep = this.#fromStep;
     const { steps } = prepared.series;
     const losses = this.#horizons.map(() => new Float64Array(this.#blocks));
-    await this.#scorer.forecast(weights, prepared, this.#horizons, fromStep, steps, (row, step, k, q50, q90) => {
+    const visit: Visit = (row, step, k, q50, q90) => {
       const horizon = this.#horizons[k]!;
       if (step + horizon >= steps || !(prepared.rowMean[row]! > 0)) return;
       const actual = prepared.ahead(row, step, horizon);
       const block = Math.floor(((step - fromStep) * this.#blocks) / (steps - fromStep));
       losses[k]![block]! += (pinball(0.5, actual, q50) + pinball(0.9, actual, q90)) / this.#unit[row]!;
-    });
+    };
+    const start = Math.max(0, fromStep - warmSteps);
+    await this.#scorer.forecast(weights, prepared, this.#horizons, fromStep, steps, visit, start);
     const everyOther = (first: number) => losses.map((blocks) => blocks.filter((_, i) => i % 2 === first));
     return { choosing: everyOther(0), judging: everyOther(1) };
   }

@@ -5,6 +5,9 @@ import { quantileLevels } from '../forecast/forecaster.js';
 /** Horizons the model forecasts, in steps. Others are interpolated between them. */
 export const horizonGrid = [1, 2, 5, 10, 30, 60, 150, 300] as const;
 
+/** Steps that warm a state from nothing to as good as any. */
+export const warmSteps = 128;
+
 /** Sizes of a model. Two models fit the same state and features if their shapes are equal. */
 export interface ModelShape {
   /** Features per row. */

@@ -28,12 +28,15 @@ export class Refiner implements AsyncDisposable {
     guardExit(this.guard);
   }
 
-  /** @throws ForetokenError WORKER_FAILED if the thread died; CLOSED if it was closed meanwhile */
-  async run(request: RefineRequest): Promise<RefineResult> {
+  /**
+   * @param cpuPart part of one core it may use, measured; undefined: as much as it takes
+   * @throws ForetokenError WORKER_FAILED if the thread died; CLOSED if it was closed meanwhile
+   */
+  async run(request: RefineRequest, cpuPart?: number): Promise<RefineResult> {
     if (this.#closed) throw new ForetokenError('CLOSED', 'the refiner was closed');
     let result: Awaited<ReturnType<typeof worker>>;
     try {
-      result = await this.#pool.run({ ...request, guard: this.guard.buffer } satisfies RefineTask);
+      result = await this.#pool.run({ ...request, guard: this.guard.buffer, cpuPart } satisfies RefineTask);
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new ForetokenError('WORKER_FAILED', `the refining worker died: ${reason}`, { cause });

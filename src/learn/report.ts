@@ -1,13 +1,13 @@
 import type { Lesson } from './curriculum.js';
 import type { LstmWeights } from './model.js';
-import { bestBaseline, Scorer } from './score.js';
+import { bestBaselines, Scorer } from './score.js';
 
 export interface UnseenScore {
   name: string;
   horizonMs: number;
   /** Pinball at 0.5 plus at 0.9, over the mean demand of a row. */
   score: number;
-  /** That of the best EWMA or last value, chosen with hindsight for each level. */
+  /** That of the best EWMA, last value or value one period earlier, chosen with hindsight for each level. */
   baseline: number;
   coverage90: number;
   /** For people. */
@@ -17,7 +17,10 @@ export interface UnseenScore {
 const horizonsMs = [5_000, 30_000, 300_000];
 
 /** Scores weights on what lies behind the part of each lesson that was learnt from or watched. */
-export async function scoreUnseen(weights: LstmWeights, lessons: readonly Lesson[]): Promise<UnseenScore[]> {
+export async function scoreUnseen(
+  weights: LstmWeights,
+  lessons: readonly Pick<Lesson, 'name' | 'prepared' | 'validateEnd'>[],
+): Promise<UnseenScore[]> {
   await using scorer = await Scorer.open(weights.shape);
   const results: UnseenScore[] = [];
   for (const { name, prepared, validateEnd } of lessons) {
@@ -25,8 +28,9 @@ export async function scoreUnseen(weights: LstmWeights, lessons: readonly Lesson
     const fitting = horizonsMs.filter((ms) => ms >= stepMs && ms / stepMs < (steps - validateEnd) / 2);
     const horizons = fitting.map((ms) => ms / stepMs);
     const scores = await scorer.score(weights, prepared, horizons, validateEnd);
+    const baselines = bestBaselines(prepared, horizons, validateEnd, steps, true);
     scores.forEach(({ score, coverage90 }, i) => {
-      const baseline = bestBaseline(prepared, horizons[i]!, validateEnd);
+      const baseline = baselines[i]!;
       if (baseline === 0) return;
       const seconds = `${fitting[i]! / 1000} s`.padStart(5);
       const gain = `${(100 * (1 - score / baseline)).toFixed(1)} %`.padStart(8);

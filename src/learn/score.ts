@@ -1,4 +1,5 @@
 import { featureCount } from '../forecast/features.js';
+import { Periods } from '../forecast/period.js';
 import type { PreparedSeries } from './dataset.js';
 import { placeHorizons } from './horizons.js';
 import { type LstmWeights, type ModelShape, outputCount } from './model.js';
@@ -36,22 +37,28 @@ export class Scorer implements AsyncDisposable {
     this.#shape = shape;
   }
 
-  /** @param fromStep,toStep scored are forecasts made after these steps whose horizon ends before `toStep` */
+  /**
+   * @param fromStep,toStep scored are forecasts made after these steps whose horizon ends before `toStep`
+   * @param startStep see `forecast`
+   */
   async score(
     weights: LstmWeights,
     prepared: PreparedSeries,
     horizonSteps: readonly number[],
     fromStep: number,
     toStep = prepared.series.steps,
+    startStep = 0,
   ): Promise<Score[]> {
     const tallies = horizonSteps.map((horizon) => new Tally(prepared, horizon, fromStep, toStep));
-    await this.forecast(weights, prepared, horizonSteps, fromStep, toStep, (row, step, horizon, q50, q90) =>
-      tallies[horizon]!.add(row, step, q50, q90),
-    );
+    const visit: Visit = (row, step, horizon, q50, q90) => tallies[horizon]!.add(row, step, q50, q90);
+    await this.forecast(weights, prepared, horizonSteps, fromStep, toStep, visit, startStep);
     return tallies.map((tally) => tally.result());
   }
 
-  /** Runs the weights from step 0 to `toStep` and shows every forecast from `fromStep` on. */
+  /**
+   * Runs the weights to `toStep` and shows every forecast from `fromStep` on.
+   * @param startStep where the state starts from nothing; `warmSteps` before `fromStep` are as good as all
+   */
   async forecast(
     weights: LstmWeights,
     prepared: PreparedSeries,
@@ -59,6 +66,7 @@ export class Scorer implements AsyncDisposable {
     fromStep: number,
     toStep: number,
     visit: Visit,
+    startStep = 0,
   ): Promise<void> {
     const { hidden } = this.#shape;
     const { rows } = prepared.series;
@@ -67,7 +75,7 @@ export class Scorer implements AsyncDisposable {
       const count = Math.min(rowsAtOnce, rows - firstRow);
       let h = new Float32Array(count * hidden);
       let c = new Float32Array(count * hidden);
-      for (let firstStep = 0; firstStep < toStep; firstStep += stepsAtOnce) {
+      for (let firstStep = startStep; firstStep < toStep; firstStep += stepsAtOnce) {
         const length = Math.min(stepsAtOnce, toStep - firstStep);
         const block = { firstRow, count, firstStep, length };
         const out = await runSession(
@@ -191,41 +199,57 @@ export class Tally {
 }
 
 const baselineSpans = [1, 5, 10, 30, 60, 300];
+const q50Factors = [0.5, 1];
+const q90Factors = [1, 1.5, 2, 3];
 
-/** The best q50 and the best q90 of last value and EWMAs times fixed factors, each chosen with hindsight. */
-export function bestBaseline(
+/**
+ * The best q50 and the best q90 of last value and EWMAs times fixed factors, each chosen with hindsight, per horizon.
+ * Scored as `Tally` does.
+ * @param seasonal adds the value one detected period earlier; finding periods takes a millisecond and a half a step
+ */
+export function bestBaselines(
   prepared: PreparedSeries,
-  horizonSteps: number,
+  horizonSteps: readonly number[],
   fromStep: number,
   toStep = prepared.series.steps,
-): number {
+  seasonal = false,
+): number[] {
   const { rows, data } = prepared.series;
-  const candidates = baselineSpans.flatMap((span) =>
-    [
-      [0.5, 1],
-      [1, 1.5],
-      [1, 2],
-      [1, 3],
-    ].map(([low, high]) => ({
-      span,
-      low: low!,
-      high: high!,
-      tally: new Tally(prepared, horizonSteps, fromStep, toStep),
-    })),
-  );
+  const bases = baselineSpans.length + (seasonal ? 1 : 0);
+  const sums = horizonSteps.map(() => ({
+    low: new Float64Array(bases * q50Factors.length),
+    high: new Float64Array(bases * q90Factors.length),
+    count: 0,
+  }));
   const ewma = baselineSpans.map(() => new Float64Array(rows));
-  for (let step = 0; step < toStep; step++)
-    for (let row = 0; row < rows; row++) {
-      const demand = data[step * rows + row]!;
-      baselineSpans.forEach((span, i) => {
-        ewma[i]![row]! += (2 / (span + 1)) * (demand - ewma[i]![row]!);
-      });
-      if (step < fromStep) continue;
-      for (const { span, low, high, tally } of candidates) {
-        const value = ewma[baselineSpans.indexOf(span)]![row]!;
-        tally.add(row, step, low * value, high * value);
+  const periods = new Periods();
+  let total = 0;
+  for (let step = 0; step < toStep; step++) {
+    const demand = data.subarray(step * rows, (step + 1) * rows);
+    if (seasonal) periods.observe(demand, rows);
+    baselineSpans.forEach((span, base) => {
+      const values = ewma[base]!;
+      for (let row = 0; row < rows; row++) values[row]! += (2 / (span + 1)) * (demand[row]! - values[row]!);
+    });
+    if (step < fromStep) continue;
+    for (let row = 0; row < rows; row++) total += demand[row]!;
+    horizonSteps.forEach((horizon, k) => {
+      if (step + horizon >= toStep) return;
+      const { low, high } = sums[k]!;
+      sums[k]!.count += rows;
+      for (let row = 0; row < rows; row++) {
+        const actual = prepared.ahead(row, step, horizon);
+        for (let base = 0; base < bases; base++) {
+          let value = base < baselineSpans.length ? ewma[base]![row]! : periods.seasonal(row, horizon);
+          if (Number.isNaN(value)) value = demand[row]!;
+          for (let f = 0; f < q50Factors.length; f++)
+            low[base * q50Factors.length + f]! += pinball(0.5, actual, q50Factors[f]! * value);
+          for (let f = 0; f < q90Factors.length; f++)
+            high[base * q90Factors.length + f]! += pinball(0.9, actual, q90Factors[f]! * value);
+        }
       }
-    }
-  const results = candidates.map(({ tally }) => tally.result());
-  return Math.min(...results.map(({ parts }) => parts[0])) + Math.min(...results.map(({ parts }) => parts[1]));
+    });
+  }
+  const mean = total / Math.max(1, (toStep - fromStep) * rows);
+  return sums.map(({ low, high, count }) => (Math.min(...low) + Math.min(...high)) / Math.max(1e-12, mean * count));
 }

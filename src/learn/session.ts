@@ -1,5 +1,6 @@
 import ort from 'onnxruntime-node';
 import { ForetokenError } from '../errors.js';
+import type { Pace } from './pace.js';
 import type { RunGuard } from './run-guard.js';
 
 export type Tensor = ort.Tensor;
@@ -20,10 +21,19 @@ export const guardRuns = (of: RunGuard): void => {
   guard = of;
 };
 
-function guarded<T>(work: () => Promise<T>): Promise<T> {
+let pace: Pace | undefined;
+
+/** This thread rests after each run from now on, as the pace demands. */
+export const paceRuns = (by: Pace | undefined): void => {
+  pace = by;
+};
+
+async function guarded<T>(work: () => Promise<T>): Promise<T> {
   if (!guard) return work();
   if (guard.stopped) throw new ForetokenError('CLOSED', 'the thread was asked to stop');
-  return guard.during(work);
+  const result = await guard.during(work);
+  await pace?.rest(() => guard!.stopped);
+  return result;
 }
 
 /** @throws ForetokenError MODEL_UNAVAILABLE with `source` and the runtime's reason */

@@ -1,7 +1,7 @@
 import { ewmaFeature } from '../forecast/features.js';
 import type { Lesson } from './curriculum.js';
-import type { LstmWeights, ModelShape } from './model.js';
-import { bestBaseline, Scorer } from './score.js';
+import { type LstmWeights, type ModelShape, warmSteps } from './model.js';
+import { bestBaselines, Scorer } from './score.js';
 import { initialWeights, rateAt, Trainer } from './trainer.js';
 
 export interface TrainProgress {
@@ -23,6 +23,8 @@ export interface TrainOptions {
   /** Most training steps. */
   steps: number;
   seed: number;
+  /** Where to start from. Default: random weights. */
+  initial?: LstmWeights;
   /** Learning rate at its height. Default 4e-3. */
   rate?: number;
   /** Steps between two validations. Default 500. */
@@ -30,26 +32,36 @@ export interface TrainOptions {
   /** Validations without getting better after which training stops. Default 5. */
   patience?: number;
   onProgress?: (progress: TrainProgress) => void;
+  /** After each training step. */
+  onStep?: (step: number) => void;
+}
+
+export interface TrainResult {
+  weights: LstmWeights;
+  validation: number;
+  curve: { step: number; loss: number; validation: number }[];
 }
 
 /** Horizons watched, steps. */
 const watched = [1, 5, 30];
 
-/** Trains from random weights; returns those of the best validation. The same options give the same weights. */
-export async function train(options: TrainOptions): Promise<{ weights: LstmWeights; validation: number }> {
-  const { lessons, shape, steps, seed, rate = 4e-3, every = 500, patience = 5, onProgress } = options;
+/** Trains; returns the weights of the best validation, and its course. The same options give the same weights. */
+export async function train(options: TrainOptions): Promise<TrainResult> {
+  const { lessons, shape, steps, seed, rate = 4e-3, every = 500, patience = 5, onProgress, onStep } = options;
   await using scorer = await Scorer.open(shape);
   const validate = validator(scorer, lessons);
   await using trainer = await Trainer.open({
     sources: lessons.map(({ prepared, trainEnd, weight }) => ({ prepared, endStep: trainEnd, weight })),
-    initial: initialWeights(shape, seed, ewmaFeature),
+    initial: options.initial ?? initialWeights(shape, seed, ewmaFeature),
     seed: seed + 1,
   });
   let best = { weights: trainer.weights(), validation: Number.POSITIVE_INFINITY };
+  const curve: TrainResult['curve'] = [];
   let sinceBest = 0;
   let loss = 0;
   while (trainer.steps < steps && sinceBest < patience) {
     loss += await trainer.step(rateAt(trainer.steps, steps, rate));
+    onStep?.(trainer.steps);
     if (trainer.steps % every !== 0 && trainer.steps < steps) continue;
     const candidate = { weights: trainer.weights(), validation: 0 };
     candidate.validation = await validate(candidate.weights);
@@ -57,17 +69,18 @@ export async function train(options: TrainOptions): Promise<{ weights: LstmWeigh
     sinceBest = isBest ? 0 : sinceBest + 1;
     if (isBest) best = candidate;
     const since = trainer.steps % every || every;
+    curve.push({ step: trainer.steps, loss: loss / since, validation: candidate.validation });
     onProgress?.({ step: trainer.steps, steps, loss: loss / since, validation: candidate.validation, best: isBest });
     loss = 0;
   }
-  return best;
+  return { ...best, curve };
 }
 
 function validator(scorer: Scorer, lessons: readonly Lesson[]): (weights: LstmWeights) => Promise<number> {
   const judged = lessons.flatMap((lesson) => {
     const { prepared, trainEnd, validateEnd } = lesson;
     const horizons = watched.filter((horizon) => horizon <= (validateEnd - trainEnd) / 3);
-    const baselines = horizons.map((horizon) => bestBaseline(prepared, horizon, trainEnd, validateEnd));
+    const baselines = bestBaselines(prepared, horizons, trainEnd, validateEnd);
     // A lesson that is silent while watched says nothing.
     return baselines.every((baseline) => baseline > 0) && horizons.length > 0
       ? [{ ...lesson, horizons, baselines }]
@@ -76,7 +89,8 @@ function validator(scorer: Scorer, lessons: readonly Lesson[]): (weights: LstmWe
   return async (weights) => {
     let total = 0;
     for (const { prepared, trainEnd, validateEnd, horizons, baselines } of judged) {
-      const scores = await scorer.score(weights, prepared, horizons, trainEnd, validateEnd);
+      const start = Math.max(0, trainEnd - warmSteps);
+      const scores = await scorer.score(weights, prepared, horizons, trainEnd, validateEnd, start);
       total += scores.reduce((sum, { score }, i) => sum + score / baselines[i]!, 0) / scores.length;
     }
     return total / Math.max(1, judged.length);

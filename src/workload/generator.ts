@@ -12,7 +12,9 @@ export const behaviours = [
   'clustered',
   'correlated',
 ] as const;
-export type Behaviour = (typeof behaviours)[number] | 'visitor';
+/** What else a tenant may be where tenants come and go. */
+export const furtherBehaviours = ['visitor'] as const;
+export type Behaviour = (typeof behaviours)[number] | (typeof furtherBehaviours)[number];
 
 export interface WorkloadOptions {
   seed: number;
@@ -65,7 +67,7 @@ export class Workload {
     const timeScale = options.timeScale ?? 1;
     const [low, high] = options.ratePerSec ?? [0.05, 200];
     const { turnover = false } = options;
-    const mix: readonly Behaviour[] = options.mix ?? (turnover ? [...behaviours, 'visitor'] : behaviours);
+    const mix: readonly Behaviour[] = options.mix ?? (turnover ? [...behaviours, ...furtherBehaviours] : behaviours);
     const groups = Array.from({ length: 3 }, () =>
       shared(flash(1, timeScale * random.logBetween(0.5, 2), random.fork())),
     );

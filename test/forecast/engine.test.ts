@@ -1,10 +1,13 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { type EngineEvent, type EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
 import { quantileCount } from '../../src/forecast/forecaster.js';
+import { shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
 import type { DemandMatrix } from '../../src/history/store.js';
+import { Lineage } from '../../src/learn/lineage.js';
+import { type LstmWeights, readWeights } from '../../src/learn/model.js';
 import { flawOf, kinds, poisson, type Series } from './series.js';
 
 const opened: ForecastEngine[] = [];
@@ -158,5 +161,37 @@ describe('warming', () => {
     expect(turns).toBeGreaterThanOrEqual(3);
     expect(steps).toBeGreaterThan(0);
     expect(steps).toBeLessThan(300);
+  });
+});
+
+describe('a refined model from an earlier run', () => {
+  const folderWith = async (weights: LstmWeights) => {
+    const path = mkdtempSync(join(tmpdir(), 'foretoken-refined-'));
+    onTestFinished(() => rmSync(path, { recursive: true, force: true }));
+    const lineage = await Lineage.open(path, weights);
+    await lineage.promote(weights);
+    return path;
+  };
+  const shipped = () => readWeights(weightsPathOf(shippedModelPath));
+  const long = poisson(240, 4, 12, kinds.periodic!);
+
+  it('is used again after a restart', async () => {
+    const refinedFolder = await folderWith(await shipped());
+    const { engine } = await openWith({ engine: 'lstm', refine: true, refinedFolder });
+    const frame = await engine.step(Float64Array.of(3, 1), 2);
+    expect(frame.engines[frame.engine[0]!]).toBe('lstm-refined');
+  });
+
+  it('is withdrawn when it is worse than the shipped one, which serves meanwhile', async () => {
+    const { shape, values, featureVersion } = await shipped();
+    const refinedFolder = await folderWith({ shape, values: values.map((value) => 0.5 * value), featureVersion });
+    const { engine, events } = await openWith({ engine: 'lstm', refine: true, refinedFolder });
+    const served = await run(engine, long);
+    const withdrawn = events.filter(({ message }) => message.startsWith('refined model withdrawn'));
+    expect(withdrawn).toHaveLength(1);
+    const { engine: plain } = await openWith({ engine: 'lstm' });
+    expect(served.slice(100)).toEqual((await run(plain, long)).slice(100));
+    await engine.close();
+    expect(readdirSync(refinedFolder)).toEqual([]);
   });
 });

@@ -23,14 +23,14 @@ function relay(steps: number): RefineRequest['demand'] {
   return { rows, steps, data };
 }
 
-/** A strict rhythm until most of it has passed, then noise around another level: what was learnt no longer holds. */
+/** The same demand step after step until most of it has passed, then rare bursts: what was learnt no longer holds. */
 function changed(steps: number, seed: number): RefineRequest['demand'] {
   const random = new Random(seed);
   const rows = 8;
   const data = new Float32Array(steps * rows);
   for (let step = 0; step < steps; step++)
     for (let row = 0; row < rows; row++)
-      data[step * rows + row] = step < 0.6 * steps ? 20 * (((step + row) >> 1) % 2) : random.poisson(4);
+      data[step * rows + row] = step < 0.66 * steps ? 10 : random.uniform() < 0.1 ? 30 * random.pareto(1.5) : 0;
   return { rows, steps, data };
 }
 

@@ -5,7 +5,12 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { trainCommand } from '../../src/cli/train.js';
-import { LstmForecaster } from '../../src/forecast/lstm.js';
+import { featureCount, featureMeanings } from '../../src/forecast/features.js';
+import { LstmForecaster, shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
+import { openDuckDbHistory } from '../../src/history/duckdb.js';
+import { readWeights } from '../../src/learn/model.js';
+import { Random } from '../../src/learn/random.js';
+import { step } from '../history/records.js';
 
 let folder: string;
 let trace: string;
@@ -13,9 +18,10 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'foretoken-train-'));
   trace = join(folder, 'jobs.csv');
   const lines = ['time_ms,target,op,bytes'];
+  const random = new Random(3);
   for (let s = 0; s < 400; s++)
     for (let target = 0; target < 8; target++)
-      if ((s + target) % 10 < 3) lines.push(`${s * 1000 + target},t${target},r,4096`);
+      if ((s + target) % 10 < 3 && random.uniform() < 0.8) lines.push(`${s * 1000 + target},t${target},r,4096`);
   await writeFile(trace, `${lines.join('\n')}\n`);
 });
 
@@ -42,7 +48,12 @@ describe('foretoken train', () => {
     expect(code).toBe(0);
     expect(err).toMatch(/step 60 of 60 {2}loss .* validation/);
     expect(out).toMatch(/jobs at 1 s +5 s {2}pinball/);
-    expect(await readFile(join(folder, 'own.md'), 'utf8')).toContain('--seed 1');
+    const card = await readFile(join(folder, 'own.md'), 'utf8');
+    expect(card).toContain('--seed 1');
+    expect(card).toMatch(/\| jobs at 1 s \| 30 s \| [\d.]+ \|/);
+    expect(card).toMatch(/\| generated 0 at 1 s, another seed \| 5 s \|/);
+    expect(card).toContain(`${featureCount}. ${featureMeanings.at(-1)}`);
+    expect(card).toMatch(/[\d.]+ ms of one core for 1,000 targets/);
     await using forecaster = await LstmForecaster.open({ rows: 1, stepMs: 1000, horizonsMs: [5000], modelPath: path });
     expect((await forecaster.step(Float64Array.of(3), 1)).quantiles[0]).toBeGreaterThan(0);
   });
@@ -57,12 +68,34 @@ describe('foretoken train', () => {
     expect(await weights('other', '8')).not.toEqual(first);
   });
 
+  it('trains the shipped model further on a history, beside it, and changes nothing in it', async () => {
+    const path = join(folder, 'history.duckdb');
+    const random = new Random(5);
+    const demand = (at: number) => ({ a: at % 7 === 0 ? 40 : 1, b: random.poisson(3), c: random.poisson(1) });
+    {
+      await using history = await openDuckDbHistory({ path });
+      for (let at = 0; at < 300; at++) history.appendStep(step(1_700_000_000_000 + at * 1000, demand(at)));
+      await history.flush();
+    }
+    const { code, out, err } = await run('--history', path, '--steps', '20', '--workloads', '2', '--periods', '1s,5s');
+    expect(err).toMatch(/read .*history.duckdb: 300 steps of 3 targets/);
+    expect(code).toBe(0);
+    expect(out).toMatch(/history at 1 s +5 s {2}pinball/);
+    const own = await readWeights(join(folder, 'own-model.weights.bin'));
+    const shipped = await readWeights(weightsPathOf(shippedModelPath));
+    expect(own.shape).toEqual(shipped.shape);
+    expect(own.values).not.toEqual(shipped.values);
+    await using history = await openDuckDbHistory({ path });
+    expect((await history.recentDemand(1000, 1000)).steps).toBe(300);
+  });
+
   it.each([
     [['--steps', 'many'], /--steps must be a whole number/],
     [['--part', '2'], /--part must be above 0/],
     [['--periods', '5q'], /--periods must be durations/],
     [['--out', 'model.bin'], /--out must be a path that ends in .onnx/],
     [['--nonsense'], /--nonsense/],
+    [['--history', 'no-such-history'], /--history must be the file of a history, got no-such-history/],
     [['no-such-trace.csv'], /no-such-trace.csv/],
     [['--workloads', '0'], /nothing to learn from/],
   ])('refuses %j and says why', async (argv, reason) => {

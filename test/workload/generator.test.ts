@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { behaviours, Workload } from '../../src/workload/generator.js';
+import { behaviours, furtherBehaviours, Workload } from '../../src/workload/generator.js';
 
 const total = (values: Iterable<number>) => [...values].reduce((sum, value) => sum + value, 0);
 
@@ -12,7 +12,9 @@ describe('the generated workload', () => {
 
   it('holds every behaviour, and counts that are whole and finite', () => {
     const workload = new Workload({ seed: 1, targets: 80, turnover: true });
-    expect(new Set(workload.tenants.map((tenant) => tenant.behaviour))).toEqual(new Set([...behaviours, 'visitor']));
+    expect(new Set(workload.tenants.map((tenant) => tenant.behaviour))).toEqual(
+      new Set([...behaviours, ...furtherBehaviours]),
+    );
     const data = workload.series(300, 1000);
     expect(data).toHaveLength(300 * 80);
     expect(data.every((count) => Number.isInteger(count) && count >= 0)).toBe(true);
