@@ -5,7 +5,7 @@ import { ForetokenError } from '../errors.js';
 import { featureCount } from '../forecast/features.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from '../forecast/lstm.js';
 import { modelCard } from '../learn/card.js';
-import { generatedLessons, type Lesson, traceLessons } from '../learn/curriculum.js';
+import { generatedLessons, type Lesson, traceLessons, weighAsOne } from '../learn/curriculum.js';
 import { historyLessons } from '../learn/from-history.js';
 import { inferenceModel } from '../learn/inference-graph.js';
 import { encodeWeights, modelShape, readWeights } from '../learn/model.js';
@@ -120,7 +120,7 @@ async function gather(
   const lessons: Lesson[] = [];
   const scored: Lesson[] = [];
   const add = (of: Lesson[]) => {
-    lessons.push(...of);
+    lessons.push(...weighAsOne(of));
     // The first is the series as it was recorded, at the shortest step.
     scored.push(...of.slice(0, 1));
   };

@@ -19,6 +19,8 @@ export interface Lesson {
 
 /** Part of what may be learnt from that is kept for watching. */
 const validatePart = 0.2;
+/** How often all the lessons of one trace together are drawn; a generated workload counts a half. Traces count alike. */
+const traceWeight = 5;
 /** Fewer steps than this hold no window with targets. */
 const minSteps = 60;
 
@@ -51,6 +53,12 @@ export function recordedLessons(series: DemandSeries, part: number, seed: number
   const lessons = [lesson(series, known, 1, true)];
   if (series.rows >= 8) lessons.push(lesson(together(series, Math.ceil(series.rows / 4), seed), known, 0.5, false));
   return lessons;
+}
+
+/** Weighs the lessons of one trace so that it counts as much as any other. */
+export function weighAsOne(lessons: Lesson[]): Lesson[] {
+  const total = lessons.reduce((sum, { weight }) => sum + weight, 0);
+  return lessons.map((each) => ({ ...each, weight: (each.weight * traceWeight) / total }));
 }
 
 const lesson = (series: DemandSeries, known: number, weight: number, recorded: boolean): Lesson => ({

@@ -12,8 +12,8 @@ export const behaviours = [
   'clustered',
   'correlated',
 ] as const;
-/** What else a tenant may be where tenants come and go. */
-export const furtherBehaviours = ['visitor'] as const;
+/** What else a tenant may be where tenants come and go, or work for one job together. */
+export const furtherBehaviours = ['visitor', 'striped'] as const;
 export type Behaviour = (typeof behaviours)[number] | (typeof furtherBehaviours)[number];
 
 export interface WorkloadOptions {
@@ -23,7 +23,10 @@ export interface WorkloadOptions {
   timeScale?: number;
   /** Behaviours that occur, drawn in equal parts. Default: all. */
   mix?: readonly Behaviour[];
-  /** Tenants come and go: three in ten arrive late, as many leave for good, some only visit. Default false. */
+  /**
+   * Tenants come and go: three in ten arrive late, as many leave for good, some only visit, and some are parts of one
+   * job that is spread over many. Default false.
+   */
   turnover?: boolean;
   /** Mean requests/s of a tenant, drawn between these, uniform in the logarithm. Default [0.05, 200]. */
   ratePerSec?: readonly [number, number];
@@ -71,11 +74,12 @@ export class Workload {
     const groups = Array.from({ length: 3 }, () =>
       shared(flash(1, timeScale * random.logBetween(0.5, 2), random.fork())),
     );
+    const jobs = Array.from({ length: 2 }, (_, i) => shared(job(timeScale, new Random(options.seed + 7919 * (i + 1)))));
     for (let i = 0; i < options.targets; i++) {
       const own = random.fork();
       const behaviour = own.pick(mix);
       const rate = own.logBetween(low, high);
-      const intensity = intensityOf(behaviour, rate, timeScale, own, own.pick(groups));
+      const intensity = intensityOf(behaviour, rate, timeScale, own, own.pick(groups), jobs);
       this.#tenants.push({
         name: `${behaviour}-${String(i).padStart(3, '0')}`,
         behaviour,
@@ -316,6 +320,13 @@ function visitor(ratePerSec: number, timeScale: number, random: Random): Intensi
   };
 }
 
+/** A job spread over many tenants, who all work at the same time: rounds of input or output, with pauses of any kind. */
+function job(timeScale: number, random: Random): Intensity {
+  const rounds =
+    random.uniform() < 0.6 ? periodic(1, timeScale * random.logBetween(15, 120), random) : onOff(1, timeScale, random);
+  return random.uniform() < 0.5 ? rounds : plus(rounds, flash(0.2, timeScale, random));
+}
+
 /** Rarely, a transfer far larger than everything else. */
 function bulk(ratePerSec: number, timeScale: number, random: Random): Intensity {
   const everyS = timeScale * random.logBetween(150, 1500);
@@ -357,6 +368,7 @@ function intensityOf(
   timeScale: number,
   random: Random,
   group: Intensity,
+  jobs: readonly Intensity[],
 ): Intensity {
   const period = () => timeScale * random.logBetween(4, 180);
   switch (behaviour) {
@@ -382,6 +394,10 @@ function intensityOf(
       return clustered(rate, timeScale, random);
     case 'visitor':
       return visitor(Math.min(rate, 20), timeScale, random);
+    case 'striped': {
+      const work = random.pick(jobs);
+      return drifting((fromS, toS) => rate * work(fromS, toS), timeScale * 300, random.pick([0.05, 0.3]), random);
+    }
     case 'correlated': {
       const share = random.between(0.3, 1.5);
       return plus((fromS, toS) => rate * share * group(fromS, toS), onOff(rate * 0.3, timeScale, random));
