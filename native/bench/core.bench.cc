@@ -129,7 +129,7 @@ int main() {
           table.releaseLane(two.clock());
         });
       for (auto& thread : running) thread.join();
-      rates.push_back(static_cast<double>(kThreadCalls) * targets.size() / (static_cast<double>(monotonicNs()) - static_cast<double>(beganNs.load())) * 1e3);
+      rates.push_back(static_cast<double>(kThreadCalls) * targets.size() / (static_cast<double>(monotonicNs()) - static_cast<double>(beganNs.load(std::memory_order_relaxed))) * 1e3);
     }
     std::sort(rates.begin(), rates.end());
     std::printf("  %-38s %7.1f\n", name, rates[kRounds / 2]);
