@@ -246,7 +246,7 @@ TEST("years at full load start new epochs by themselves and account for every un
   World w = worldWith(rate, rate, {{rate, rate}}, false, 1ull << 62);
   w.advance(2 * kSecond);
   const uint64_t start = w.admittedTokens() + static_cast<uint64_t>(w.table.levelOf(1, w.now()).level);
-  const uint8_t epoch = Word{w.memory.bucket(1).word.load()}.epoch();
+  const uint8_t epoch = Word{w.memory.bucket(1).word.load(std::memory_order_seq_cst)}.epoch();
   // 2^54 units take 24 days; a hundred days in steps of ten minutes, each step's yield taken in whole.
   const uint64_t steps = 100 * 144, stepNs = 600 * kSecond;
   uint64_t got = 0;
@@ -259,7 +259,7 @@ TEST("years at full load start new epochs by themselves and account for every un
   }
   CHECK_EQ(got, rate * steps);
   CHECK_GE(w.admittedTokens(), start);
-  CHECK(Word{w.memory.bucket(1).word.load()}.epoch() != epoch);
+  CHECK(Word{w.memory.bucket(1).word.load(std::memory_order_seq_cst)}.epoch() != epoch);
 }
 
 TEST("freed slots come back in the order they were freed, with new generations") {
@@ -359,7 +359,7 @@ TEST("a promise into the far future is one to the end of time, not to its beginn
   const auto clock = [] { return uint64_t{5}; };
   bool resumed = false;
   CHECK_EQ(static_cast<int>(m.table.extendValidity((uint64_t{1} << 63) + 10, resumed, clock)), static_cast<int>(kOk));
-  CHECK_EQ(m.header().validUntil.load() >> 1, ~uint64_t{0} >> 1);
+  CHECK_EQ(m.header().validUntil.load(std::memory_order_seq_cst) >> 1, ~uint64_t{0} >> 1);
 }
 
 TEST("changes that a lapse overtakes half-way keep the sums and the law") {

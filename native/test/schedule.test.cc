@@ -40,19 +40,19 @@ struct Stage {
   }
 
   auto clock() {
-    return [this] { return time.load(); };
+    return [this] { return time.load(std::memory_order_seq_cst); };
   }
   // Two targets, allocated and filled by deposits that are ended at once, so the levels are exactly these.
   void open(std::array<uint64_t, 2> rates, std::array<uint64_t, 2> bursts, std::array<uint64_t, 2> levels, bool borrow, uint64_t promiseNs = 1000 * kSecond) {
     bool resumed = false;
-    must(table.extendValidity(time.load() + promiseNs, resumed, clock()));
+    must(table.extendValidity(time.load(std::memory_order_seq_cst) + promiseNs, resumed, clock()));
     must(table.addTarget(borrow ? kMayBorrow : 0, a, clock()));
     must(table.addTarget(borrow ? kMayBorrow : 0, b, clock()));
     allocate(rates, bursts);
     // Levels as if they had been filled: what the reservoir gave up with its burst.
     const auto fill = [&](Slot slot, uint64_t level) {
       auto& word = memory.bucket(slot.index).word;
-      word.store(pack(static_cast<int64_t>(level), Word{word.load()}.epoch()).bits);
+      word.store(pack(static_cast<int64_t>(level), Word{word.load(std::memory_order_seq_cst)}.epoch()).bits);
     };
     fill(a, levels[0]);
     fill(b, levels[1]);
@@ -62,13 +62,13 @@ struct Stage {
     return table.allocate(shares, 3, true, clock());
   }
   int32_t acquire(Slot slot, uint64_t cost) {
-    const int32_t decision = table.acquire(slot, cost, time.load());
+    const int32_t decision = table.acquire(slot, cost, time.load(std::memory_order_seq_cst));
     if (decision > 0) granted += static_cast<int64_t>(cost);
     return decision;
   }
   void refund(Slot slot, uint64_t units) {
     granted -= static_cast<int64_t>(units);
-    if (table.refund(slot, units, time.load()) != kOwn) granted += static_cast<int64_t>(units);
+    if (table.refund(slot, units, time.load(std::memory_order_seq_cst)) != kOwn) granted += static_cast<int64_t>(units);
   }
   static void must(Status s) {
     if (s != kOk) throw harness::Failure("setup: status " + std::to_string(s));
@@ -76,7 +76,7 @@ struct Stage {
 
   // Law 2 as an outsider sees it: what was granted and what could be taken now, against the resource.
   void laws() {
-    const uint64_t now = time.load();
+    const uint64_t now = time.load(std::memory_order_seq_cst);
     int64_t levels = 0;
     uint64_t rates = 0, bursts = 0;
     for (uint32_t i = 0; i < table.highWater(); ++i) {
@@ -395,13 +395,13 @@ TEST("leases, what they spent and their return never come to more than the bucke
     const auto lease = [&s, all](uint64_t spent) {
       return [&s, all, spent] {
         Table<Stepped> mine = s.table;
-        if (!mine.claimLane(s.time.load())) return;
+        if (!mine.claimLane(s.time.load(std::memory_order_seq_cst))) return;
         Table<Stepped>::Lease got{};
-        mine.lease(s.a, {0, 0, 0}, 10, 1, s.time.load(), got);
+        mine.lease(s.a, {0, 0, 0}, 10, 1, s.time.load(std::memory_order_seq_cst), got);
         const uint64_t used = std::min(spent, got.units);
         *all += static_cast<int64_t>(used);
-        if (s.time.load() >= s.startNs) s.granted += static_cast<int64_t>(used);
-        mine.lease(s.a, {got.units, got.units - used, used}, 0, 0, s.time.load(), got);
+        if (s.time.load(std::memory_order_seq_cst) >= s.startNs) s.granted += static_cast<int64_t>(used);
+        mine.lease(s.a, {got.units, got.units - used, used}, 0, 0, s.time.load(std::memory_order_seq_cst), got);
       };
     };
     return {{lease(4), lease(10), [&s, all] {
