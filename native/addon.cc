@@ -27,7 +27,8 @@ enum FrameField : uint32_t {
 // Columns of a collected row and of a level row, in doubles.
 enum CollectColumn : uint32_t {
   kGeneration, kArrivals, kAdmitted, kDenials, kDemandTokens, kAdmittedTokens, kBorrowedTokens,
-  kReadBytes, kWriteBytes, kCompletions, kDurationNs, kWaitingTokens, kCollectColumns
+  kReadBytes, kWriteBytes, kCompletions, kDurationNs, kWaitingTokens,
+  kPassed, kPassedTokens, kUnmetered, kUnmeteredTokens, kCollectColumns
 };
 enum LevelColumn : uint32_t { kLevelTokens, kLevelRate, kLevelBurst, kLevelDeposit, kLevelColumns };
 
@@ -127,7 +128,7 @@ inline uint64_t costOf(const Attachment& a, double tokens) noexcept {
   Slot slot{};
   if (!slotOf(handle, slot)) return kBadHandle;
   const uint64_t cost = costOf(a, tokens);
-  if (cost == 0) return tokens >= a.largestCost && std::isfinite(tokens) ? kTooLarge : kBadCost;
+  if (cost == 0) return tokens >= a.largestCost && std::isfinite(tokens) ? a.table.acquireBeyond(slot) : kBadCost;
   return a.table.acquireAny(slot, cost, nowNs, inLine);
 }
 
@@ -545,6 +546,27 @@ Napi::Value setMayBorrow(const Napi::CallbackInfo& info) {
   return status(info, a.table.setMayBorrow(slot, number(info, 1) == 1));
 }
 
+// (handle, mode)
+Napi::Value setMode(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  if (!a.open()) return status(info, kClosed);
+  if (!slotOf(number(info, 0), slot)) return status(info, kStale);
+  const double mode = number(info, 1);
+  for (const Mode m : {Mode::kEnforce, Mode::kShadow, Mode::kOff})
+    if (mode == static_cast<double>(m)) return status(info, a.table.setMode(slot, m, a.clock()));
+  return status(info, kInvalid);
+}
+
+// (handle): the mode, or a negative status
+Napi::Value modeOf(const Napi::CallbackInfo& info) {
+  Attachment& a = self(info);
+  Slot slot{};
+  if (!a.open()) return status(info, kClosed);
+  if (!slotOf(number(info, 0), slot) || !a.table.isLive(slot)) return status(info, kStale);
+  return status(info, static_cast<int32_t>(a.table.modeOf(slot.index)));
+}
+
 // (forMs): 0 extended, 1 resumed after a lapse, negative status
 Napi::Value extendValidity(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
@@ -729,9 +751,14 @@ Napi::Value collect(const Napi::CallbackInfo& info) {
     row[kGeneration] = meta & kLive ? generation : 0;
     row[kAdmitted] = count(last.admitted, now.admitted);
     row[kDenials] = count(last.denied, now.denied);
-    row[kArrivals] = row[kAdmitted] + row[kDenials];
+    row[kPassed] = count(last.passed, now.passed);
+    row[kPassedTokens] = tokens(last.passedTokens, now.passedTokens);
+    row[kUnmetered] = count(last.unmetered, now.unmetered);
+    row[kUnmeteredTokens] = tokens(last.unmeteredTokens, now.unmeteredTokens);
+    // What passed is among the denials.
+    row[kArrivals] = row[kAdmitted] + row[kDenials] + row[kUnmetered];
     row[kAdmittedTokens] = tokens(last.admittedTokens, now.admittedTokens);
-    row[kDemandTokens] = row[kAdmittedTokens] + tokens(last.deniedTokens, now.deniedTokens);
+    row[kDemandTokens] = row[kAdmittedTokens] + tokens(last.deniedTokens, now.deniedTokens) + row[kUnmeteredTokens];
     row[kBorrowedTokens] = tokens(last.borrowedTokens, now.borrowedTokens);
     row[kReadBytes] = count(last.readBytes, now.readBytes);
     row[kWriteBytes] = count(last.writeBytes, now.writeBytes);
@@ -754,9 +781,13 @@ Napi::Value totals(const Napi::CallbackInfo& info) {
   out[kGeneration] = slot.generation;
   out[kAdmitted] = static_cast<double>(c.admitted);
   out[kDenials] = static_cast<double>(c.denied);
-  out[kArrivals] = out[kAdmitted] + out[kDenials];
+  out[kPassed] = static_cast<double>(c.passed);
+  out[kPassedTokens] = a.region->tokens(static_cast<double>(c.passedTokens));
+  out[kUnmetered] = static_cast<double>(c.unmetered);
+  out[kUnmeteredTokens] = a.region->tokens(static_cast<double>(c.unmeteredTokens));
+  out[kArrivals] = out[kAdmitted] + out[kDenials] + out[kUnmetered];
   out[kAdmittedTokens] = a.region->tokens(static_cast<double>(c.admittedTokens));
-  out[kDemandTokens] = out[kAdmittedTokens] + a.region->tokens(static_cast<double>(c.deniedTokens));
+  out[kDemandTokens] = out[kAdmittedTokens] + a.region->tokens(static_cast<double>(c.deniedTokens)) + out[kUnmeteredTokens];
   out[kBorrowedTokens] = a.region->tokens(static_cast<double>(c.borrowedTokens));
   out[kReadBytes] = static_cast<double>(c.readBytes);
   out[kWriteBytes] = static_cast<double>(c.writeBytes);
@@ -889,6 +920,8 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   cold("tick", tick);
   cold("setBorrowShares", setBorrowShares);
   cold("setMayBorrow", setMayBorrow);
+  cold("setMode", setMode);
+  cold("modeOf", modeOf);
   cold("extendValidity", extendValidity);
   cold("setResource", setResource);
   cold("showLife", showLife);
@@ -1012,6 +1045,7 @@ Napi::Object constants(Napi::Env env) {
   set("bytesPerTarget", sizeof(PlainBucket) + sizeof(PlainTally) + sizeof(PlainCompletion) + sizeof(PlainLine));
   set("bytesPerTargetAndThread", sizeof(PlainLane));
   set("bytesPerLease", sizeof(uint64_t));
+  set("bytesPerUncharged", sizeof(PlainUncharged));
   set("lanes", kLanes);
   set("holdMs", static_cast<double>(kHoldNs) / 1e6);
   set("longestName", kLongestName);
@@ -1026,10 +1060,13 @@ Napi::Object constants(Napi::Env env) {
   group("collect", {{"generation", kGeneration}, {"arrivals", kArrivals}, {"admitted", kAdmitted}, {"denied", kDenials},
                     {"demandTokens", kDemandTokens}, {"admittedTokens", kAdmittedTokens}, {"borrowedTokens", kBorrowedTokens},
                     {"readBytes", kReadBytes}, {"writeBytes", kWriteBytes}, {"completions", kCompletions}, {"durationNs", kDurationNs},
-                    {"waitingTokens", kWaitingTokens}, {"columns", kCollectColumns}});
+                    {"waitingTokens", kWaitingTokens}, {"passed", kPassed}, {"passedTokens", kPassedTokens}, {"unmetered", kUnmetered},
+                    {"unmeteredTokens", kUnmeteredTokens}, {"columns", kCollectColumns}});
   group("levels", {{"level", kLevelTokens}, {"rate", kLevelRate}, {"burst", kLevelBurst}, {"deposit", kLevelDeposit}, {"columns", kLevelColumns}});
-  group("decision", {{"own", kOwn}, {"borrowed", kBorrowed}, {"denied", kDenied}, {"badHandle", kBadHandle}, {"badCost", kBadCost},
+  group("decision", {{"own", kOwn}, {"borrowed", kBorrowed}, {"uncharged", kUncharged}, {"denied", kDenied}, {"badHandle", kBadHandle}, {"badCost", kBadCost},
                      {"tooLarge", kTooLarge}, {"closed", kClosed}, {"contended", kContended}, {"noSeat", kNoSeat}});
+  const auto modeOf = [](Mode m) { return static_cast<int>(m); };
+  group("mode", {{"enforce", modeOf(Mode::kEnforce)}, {"shadow", modeOf(Mode::kShadow)}, {"off", modeOf(Mode::kOff)}});
   group("status", {{"ok", kOk}, {"stale", kStale}, {"invalid", kInvalid}, {"overRate", kOverRate}, {"overBurst", kOverBurst},
                    {"overFallbackRate", kOverFallbackRate}, {"overFallbackBurst", kOverFallbackBurst}, {"full", kFull}, {"busy", kBusy},
                    {"lapsed", kLapsed}, {"deposed", kDeposed}});

@@ -12,7 +12,7 @@
 namespace foretoken {
 
 inline constexpr uint64_t kMagic = 0x31304E4B544F4652ull;  // "RFOTKN01" read as little-endian bytes
-inline constexpr uint32_t kAbi = 3;
+inline constexpr uint32_t kAbi = 4;
 inline constexpr uint32_t kMaxCapacity = (1u << 24) - 2;
 
 // Threads beyond these count in the tallies, and cannot lease.
@@ -27,6 +27,7 @@ enum class ClockKind : uint32_t { kVirtual = 0, kMonotonic = 1, kTsc = 2 };
 enum Decision : int32_t {
   kOwn = 1,
   kBorrowed = 2,
+  kUncharged = 3,  // without tokens, because the target is not enforced
   kDenied = 0,
   kBadHandle = -1,
   kBadCost = -2,
@@ -51,12 +52,21 @@ enum Status : int32_t {
   kNoSeat = -18,
 };
 
+// What becomes of a decision. Only in kEnforce is it one.
+enum class Mode : uint32_t {
+  kEnforce = 0,
+  kShadow = 1,  // decided and counted as in kEnforce, but who would be denied is admitted without tokens
+  kOff = 2,     // everybody is admitted without tokens
+};
+
 // Bits of Bucket::meta, whose upper half is the slot's generation. A freed slot has none of the flags, and in
 // bits 8 to 31 the number of the slot freed after it.
 inline constexpr uint64_t kLive = 1;
 inline constexpr uint64_t kHasLimit = 2;
 inline constexpr uint64_t kMayBorrow = 4;
 inline constexpr uint64_t kHasLine = 16;  // Tally::waitUntilNs may be to come
+inline constexpr uint64_t kShadow = 32, kOff = 64;  // at most one of them: Mode
+inline constexpr uint64_t kHasUncharged = 128;      // it has been in another mode than kEnforce: see Uncharged
 inline constexpr uint64_t kLeased = 8;  // some thread has held a lease of it: see Table::leasedOf
 inline constexpr unsigned kNextShift = 8;
 inline constexpr uint32_t kIndexMask = (1u << 24) - 1;
@@ -127,6 +137,16 @@ struct alignas(32) Completion {
   Atomic<uint64_t> readBytes;
   Atomic<uint64_t> writeBytes;
   Atomic<uint64_t> durationNs;
+};
+
+// What a target was admitted without tokens. Begins when it first leaves Mode::kEnforce, and only then is its page
+// touched. Tokens are net of refunds.
+template <template <class> class Atomic>
+struct alignas(32) Uncharged {
+  Atomic<uint64_t> passed;  // in kShadow; these are among the denials too
+  Atomic<uint64_t> passedTokens;
+  Atomic<uint64_t> unmetered;  // in kOff
+  Atomic<uint64_t> unmeteredTokens;
 };
 
 // Those who wait for a target, over all threads and processes.
@@ -226,12 +246,13 @@ using PlainTally = Tally<std::atomic>;
 using PlainLane = Lane<std::atomic>;
 using PlainCompletion = Completion<std::atomic>;
 using PlainLine = Line<std::atomic>;
+using PlainUncharged = Uncharged<std::atomic>;
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free && sizeof(std::atomic<uint64_t>) == 8);
 static_assert(sizeof(PlainBucket) == 64 && offsetof(PlainBucket, params) == 8 && offsetof(PlainBucket, meta) == 56);
 static_assert(sizeof(PlainTally) == 64 && offsetof(PlainTally, borrowShare) == 40 && offsetof(PlainTally, waitUntilNs) == 56);
 static_assert(sizeof(PlainCompletion) == 32 && sizeof(PlainLane) == 16);
-static_assert(sizeof(PlainLine) == 16);
+static_assert(sizeof(PlainLine) == 16 && sizeof(PlainUncharged) == 32);
 static_assert(offsetof(PlainHeader, magic) == 0 && offsetof(PlainHeader, abi) == 8 && offsetof(PlainHeader, capacity) == 16);
 static_assert(offsetof(PlainHeader, regionBytes) == 32 && offsetof(PlainHeader, originNs) == 56 && offsetof(PlainHeader, ready) == 80);
 static_assert(offsetof(PlainHeader, validUntil) == 128 && offsetof(PlainHeader, writerLock) == 192);
@@ -242,10 +263,10 @@ inline constexpr uint64_t kHeaderBytes = 4096;
 static_assert(sizeof(PlainHeader) <= kHeaderBytes);
 
 // Where each array begins. Lanes and leases are arrays of kLanes arrays, a stride apart. From there on pages are
-// touched only when used: by the first thread that owns a lane, by targets that are leased or have a limit, by threads
-// that wait. Only tables opened by name have a directory.
+// touched only when used: by the first thread that owns a lane, by targets that are leased, have a limit or are not
+// enforced, by threads that wait. Only tables opened by name have a directory.
 struct Offsets {
-  uint64_t buckets, tallies, completions, lines, lanes, laneStride, leases, leaseStride, limits, directory, area, tickets, total;
+  uint64_t buckets, tallies, completions, lines, lanes, laneStride, leases, leaseStride, limits, uncharged, directory, area, tickets, total;
 };
 
 constexpr Offsets offsetsFor(uint64_t capacity, uint64_t areaBytes, uint64_t directoryBytes = 0) noexcept {
@@ -261,7 +282,8 @@ constexpr Offsets offsetsFor(uint64_t capacity, uint64_t areaBytes, uint64_t dir
   o.leases = o.lanes + kLanes * o.laneStride;
   o.leaseStride = page(slots * sizeof(uint64_t));
   o.limits = o.leases + kLanes * o.leaseStride;
-  o.directory = page(o.limits + slots * sizeof(PlainBucket));
+  o.uncharged = page(o.limits + slots * sizeof(PlainBucket));
+  o.directory = page(o.uncharged + slots * sizeof(PlainUncharged));
   o.area = page(o.directory + directoryBytes);
   o.tickets = page(o.area + areaBytes);
   o.total = page(o.tickets + kSeats * slots * sizeof(uint64_t));

@@ -42,6 +42,7 @@ struct Slot {
 struct Counters {
   uint64_t admitted, admittedTokens, denied, deniedTokens, borrowedTokens;
   uint64_t completions, readBytes, writeBytes, durationNs;
+  uint64_t passed, passedTokens, unmetered, unmeteredTokens;
 };
 
 struct Peek {
@@ -90,6 +91,7 @@ class Table {
     Atomic<uint64_t>* tickets;  // a row of every slot for each seat
     Row* lanes;
     Atomic<uint64_t>* leases;
+    Uncharged<Atomic>* uncharged;
     uint64_t laneRows, leaseRows;
   };
 
@@ -104,8 +106,8 @@ class Table {
     using U = Atomic<uint64_t>;
     return Table(header, {reinterpret_cast<B*>(base + o.buckets), reinterpret_cast<T*>(base + o.tallies), reinterpret_cast<C*>(base + o.completions),
                           reinterpret_cast<B*>(base + o.limits), reinterpret_cast<L*>(base + o.lines), reinterpret_cast<U*>(base + o.tickets),
-                          reinterpret_cast<Row*>(base + o.lanes), reinterpret_cast<U*>(base + o.leases), o.laneStride / sizeof(Row),
-                          o.leaseStride / sizeof(U)}, sharing);
+                          reinterpret_cast<Row*>(base + o.lanes), reinterpret_cast<U*>(base + o.leases),
+                          reinterpret_cast<Uncharged<Atomic>*>(base + o.uncharged), o.laneStride / sizeof(Row), o.leaseStride / sizeof(U)}, sharing);
   }
 
   H& header() const noexcept { return *h_; }
@@ -116,6 +118,10 @@ class Table {
   // Takes `cost` units at `nowNs`: from the target's own bucket whole, else from the reservoir within the
   // target's share. In line: the caller is the head of those who wait, whom newcomers must not overtake; its denials
   // are not counted, because it will ask again. `ahead` units are left for those before it.
+  //
+  // [mode] In shadow everything is decided, taken and counted as it would be enforced, and who would be denied is admitted
+  // all the same, without tokens; so the laws hold over what was charged, and what was not is counted apart. Off
+  // takes nothing and only counts. Misuse is refused in any mode. Who reads an old mode is decided under it.
   FORETOKEN_INLINE int32_t acquire(Slot slot, uint64_t cost, uint64_t nowNs) noexcept {
     return acquirePlain(slot, cost, nowNs) ? kOwn : acquireAny(slot, cost, nowNs);
   }
@@ -128,7 +134,7 @@ class Table {
     Word word{bucket.word.load(std::memory_order_acquire)};
     // acquire [slot], [lease]: after the word.
     const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
-    if ((meta >> 32) != slot.generation || (meta & (kLive | kHasLimit | kHasLine)) != kLive) return false;
+    if ((meta >> 32) != slot.generation || (meta & (kLive | kHasLimit | kHasLine | kOff)) != kLive) return false;
     const Params<Atomic>& p = copyOf(bucket, word.epoch());
     // acquire [epoch]
     const uint64_t since = p.sinceNs.load(std::memory_order_acquire);
@@ -157,6 +163,24 @@ class Table {
     // acquire [slot]: pairs with the release in addTarget, so a live generation shows the slot's tallies.
     const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
     if ((meta >> 32) != slot.generation || !(meta & kLive)) return kBadHandle;
+    if (meta & kOff) [[unlikely]] return admitUncharged(slot.index, meta, cost);
+    const int32_t decision = judge(slot, meta, cost, nowNs, inLine, ahead);
+    if (decision > 0 || decision == kBadHandle || !(meta & kShadow)) return decision;
+    // Who waits counts as denied from when it draws a ticket; this one never will, or has it taken back.
+    if (inLine) deny(tallies_[slot.index], cost);
+    return admitUncharged(slot.index, meta, cost);
+  }
+
+  // One that costs more than can be counted in units: kTooLarge, unless nobody is denied.
+  int32_t acquireBeyond(Slot slot) noexcept {
+    if (!isLive(slot)) return kBadHandle;
+    const uint64_t meta = buckets_[slot.index].meta.load(std::memory_order_acquire);
+    return meta & (kShadow | kOff) ? admitUncharged(slot.index, meta, 0) : static_cast<int32_t>(kTooLarge);
+  }
+
+  // `acquireAny` as if enforced.
+  int32_t judge(Slot slot, uint64_t meta, uint64_t cost, uint64_t nowNs, bool inLine, uint64_t ahead) noexcept {
+    B& bucket = buckets_[slot.index];
     const uint64_t validUntil = validUntilAt(nowNs);
     // relaxed: a line that formed a moment ago may be missed by a moment; it is order, not safety.
     if ((meta & kHasLine) && !inLine && tallies_[slot.index].waitUntilNs.load(std::memory_order_relaxed) > nowNs) [[unlikely]]
@@ -192,7 +216,8 @@ class Table {
     return decision;
   }
 
-  // Returns tokens of an admitted request. What would lift the level above its burst is dropped and
+  // Returns tokens of an admitted request. Nobody knows which: what was admitted without tokens in the present mode
+  // comes first, so that no refund of it makes any. What would lift the level above its burst is dropped and
   // counted, and no more comes back than was ever charged.
   int32_t refund(Slot slot, uint64_t units, uint64_t nowNs) noexcept {
     if (!isLive(slot)) return kBadHandle;
@@ -200,6 +225,16 @@ class Table {
     // relaxed: see count. What is in lanes only grows.
     uint64_t charged = tally.admittedTokens.load(std::memory_order_relaxed);
     const uint64_t inLanes = inLanesOf(slot.index).admittedTokens;
+    const uint64_t meta = buckets_[slot.index].meta.load(std::memory_order_acquire);
+    if (meta & (kShadow | kOff)) {
+      Atomic<uint64_t>& tokens = meta & kOff ? parts_.uncharged[slot.index].unmeteredTokens : parts_.uncharged[slot.index].passedTokens;
+      uint64_t seen = tokens.load(std::memory_order_relaxed);
+      if (charged + inLanes + seen < units) return kBadCost;
+      while (seen && !tokens.compare_exchange_weak(seen, seen - std::min(seen, units), std::memory_order_relaxed, std::memory_order_relaxed)) {
+      }
+      units -= std::min(seen, units);
+      if (units == 0) return kOwn;
+    }
     for (int tries = 0; tries < kAcquireTries; ++tries) {
       if (charged + inLanes < units) return kBadCost;
       raiseLargestCost(units);
@@ -223,7 +258,12 @@ class Table {
   uint64_t charge(Slot slot, uint64_t units, uint64_t nowNs) noexcept {
     if (!isLive(slot)) return 0;
     T& tally = tallies_[slot.index];
-    const bool limited = buckets_[slot.index].meta.load(std::memory_order_acquire) & kHasLimit;
+    const uint64_t meta = buckets_[slot.index].meta.load(std::memory_order_acquire);
+    if (meta & kOff) {
+      parts_.uncharged[slot.index].unmeteredTokens.fetch_add(units, std::memory_order_relaxed);
+      return units;
+    }
+    const bool limited = meta & kHasLimit;
     if (limited) units = indebt(limits_[slot.index], nullptr, units, nowNs, 0);
     const uint64_t taken = indebt(buckets_[slot.index], &tally, units, nowNs, validUntilAt(nowNs));
     if (limited && taken < units) giveBack(limits_[slot.index], nullptr, units - taken, nowNs, 0);
@@ -354,7 +394,7 @@ class Table {
   // sees the amount, or his clock was read before the lease and his swap fails or refills no more than was allowed.
   //
   // A thread holds at most 1/(2 kLanes) of the cap and takes at most half of a level: all together leave
-  // half of the burst to those who ask one by one. Targets with a limit or a line are not leased.
+  // half of the burst to those who ask one by one. Targets with a limit or a line, or which are off, are not leased.
   int32_t lease(Slot slot, Holding held, uint64_t want, uint64_t least, uint64_t nowNs, Lease& out) noexcept {
     out = {0, 0};
     if (!isLive(slot)) return kBadHandle;
@@ -366,7 +406,7 @@ class Table {
     held.left = std::min(held.left, held.units);
     const uint64_t validUntil = validUntilAt(nowNs);
     const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
-    if ((meta & kHasLimit) || tally.waitUntilNs.load(std::memory_order_relaxed) > nowNs) want = 0;
+    if ((meta & (kHasLimit | kOff)) || tally.waitUntilNs.load(std::memory_order_relaxed) > nowNs) want = 0;
     want = std::min(want, capOf(slot.index, nowNs) / (2 * kLanes));
     if (want < least) want = 0;
     if (held.units == 0 && want == 0) return kDenied;
@@ -466,9 +506,11 @@ class Table {
     if (firstTicket(index, kSeats, nowNs) == 0) waitInLine(index, 0, nowNs);
   }
 
+  // Whether a newcomer has to wait behind others. Nobody waits where nobody is denied.
   bool isLineHeld(uint32_t index, uint64_t nowNs) const noexcept {
+    if (index >= slots() || (buckets_[index].meta.load(std::memory_order_acquire) & (kShadow | kOff))) return false;
     // relaxed: see acquire.
-    return index < slots() && tallies_[index].waitUntilNs.load(std::memory_order_relaxed) > nowNs;
+    return tallies_[index].waitUntilNs.load(std::memory_order_relaxed) > nowNs;
   }
 
   // What the line wants, all together; those who gave up behind the first count until it has moved on.
@@ -509,9 +551,11 @@ class Table {
     const C& c = completions_[index];
     constexpr auto relaxed = std::memory_order_relaxed;  // totals, as in acquire
     const Counted lanes = inLanesOf(index);
+    static const Uncharged<Atomic> none{};
+    const Uncharged<Atomic>& u = metaOf(index) & kHasUncharged ? parts_.uncharged[index] : none;
     return {t.admitted.load(relaxed) + lanes.admitted, t.admittedTokens.load(relaxed) + lanes.admittedTokens, t.denied.load(relaxed), t.deniedTokens.load(relaxed),
             t.borrowedTokens.load(relaxed), c.count.load(relaxed), c.readBytes.load(relaxed), c.writeBytes.load(relaxed),
-            c.durationNs.load(relaxed)};
+            c.durationNs.load(relaxed), u.passed.load(relaxed), u.passedTokens.load(relaxed), u.unmetered.load(relaxed), u.unmeteredTokens.load(relaxed)};
   }
 
   LevelReading levelOf(uint32_t index, uint64_t nowNs) const noexcept {
@@ -672,6 +716,32 @@ class Table {
     if (may) bucket.meta.fetch_or(kMayBorrow, std::memory_order_release);
     else bucket.meta.fetch_and(~kMayBorrow, std::memory_order_release);
     return kOk;
+  }
+
+  // From the next request on, in every thread and process. The target keeps its rate, burst and tokens.
+  Status setMode(Slot slot, Mode mode, uint64_t nowNs) noexcept {
+    Lock lock(*this);
+    if (!lock) return lock.failure();
+    if (!isLive(slot)) return kStale;
+    Atomic<uint64_t>& meta = buckets_[slot.index].meta;
+    Uncharged<Atomic>& uncharged = parts_.uncharged[slot.index];
+    uint64_t seen = meta.load(std::memory_order_acquire), to = 0;
+    if (mode != Mode::kEnforce && !(seen & kHasUncharged))
+      for (auto* count : {&uncharged.passed, &uncharged.passedTokens, &uncharged.unmetered, &uncharged.unmeteredTokens})
+        count->store(0, std::memory_order_relaxed);
+    do {
+      to = seen & ~(kShadow | kOff);
+      if (mode != Mode::kEnforce) to |= kHasUncharged | (mode == Mode::kOff ? kOff : kShadow);
+      // release [mode]: whoever sees it sees the counters at their beginning. Requests set other bits meanwhile.
+    } while (!meta.compare_exchange_weak(seen, to, std::memory_order_acq_rel, std::memory_order_acquire));
+    // Leases end: a new epoch tells who holds one, as in setLimit.
+    return mode == Mode::kOff && !(seen & kOff) && (seen & kLeased) ? reanchorLocked(buckets_[slot.index], &tallies_[slot.index], nowNs) : kOk;
+  }
+
+  // Of a slot that is in use.
+  Mode modeOf(uint32_t index) const noexcept {
+    const uint64_t meta = metaOf(index);
+    return meta & kOff ? Mode::kOff : meta & kShadow ? Mode::kShadow : Mode::kEnforce;
   }
 
   // What one slot is to have; `reservoirTakesRest` makes slot 0 whatever the others leave.
@@ -1382,6 +1452,14 @@ class Table {
     tally.denied.fetch_add(1, std::memory_order_relaxed);
     tally.deniedTokens.fetch_add(cost, std::memory_order_relaxed);
     return kDenied;
+  }
+
+  int32_t admitUncharged(uint32_t index, uint64_t meta, uint64_t cost) noexcept {
+    // relaxed: totals.
+    Uncharged<Atomic>& u = parts_.uncharged[index];
+    (meta & kOff ? u.unmetered : u.passed).fetch_add(1, std::memory_order_relaxed);
+    (meta & kOff ? u.unmeteredTokens : u.passedTokens).fetch_add(cost, std::memory_order_relaxed);
+    return kUncharged;
   }
 
   void raiseLargestCost(uint64_t cost) noexcept {

@@ -30,7 +30,7 @@ std::vector<uint64_t> divide(Random& r, uint64_t whole, size_t parts) {
 void step(World& w, Random& r, const Profile& profile) {
   std::vector<uint32_t> live;
   for (const auto& [i, t] : w.targets) live.push_back(i);
-  const uint64_t op = r.below(100);
+  const uint64_t op = r.below(102);
   const auto note = [](const char* name) { harness::context() += std::string(" ") + name; };
   if (live.empty() || op < 2) {
     note("add");
@@ -108,6 +108,9 @@ void step(World& w, Random& r, const Profile& profile) {
     if (!w.stale.empty()) w.useStale(w.stale[r.below(w.stale.size())], 1 + r.below(burst));
     w.useStale({static_cast<uint32_t>(r.below(40)), static_cast<uint32_t>(1000 + r.below(1u << 28))}, 1);
     w.useStale({0, 0}, 1);
+  } else if (op < 101) {
+    note("setMode");
+    w.setMode(i, std::array{Mode::kEnforce, Mode::kEnforce, Mode::kShadow, Mode::kOff}[r.below(4)]);
   } else {
     note("waitInLine");
     auto& t = w.targets.at(i);

@@ -74,9 +74,10 @@ TEST("the arrays of every capacity are page-aligned, do not overlap and end with
       CHECK_GE(o.leases, o.lanes + kLanes * o.laneStride);
       CHECK_GE(o.leaseStride, slots * sizeof(uint64_t));
       CHECK_GE(o.limits, o.leases + kLanes * o.leaseStride);
-      CHECK_GE(o.area, o.limits + slots * sizeof(PlainBucket));
+      CHECK_GE(o.uncharged, o.limits + slots * sizeof(PlainBucket));
+      CHECK_GE(o.area, o.uncharged + slots * sizeof(PlainUncharged));
       CHECK_GE(o.total, o.area + area);
-      for (const uint64_t at : {o.buckets, o.tallies, o.completions, o.lines, o.lanes, o.laneStride, o.leases, o.leaseStride, o.limits, o.area, o.total}) CHECK_EQ(at % 4096, 0u);
+      for (const uint64_t at : {o.buckets, o.tallies, o.completions, o.lines, o.lanes, o.laneStride, o.leases, o.leaseStride, o.limits, o.uncharged, o.area, o.total}) CHECK_EQ(at % 4096, 0u);
     }
   }
 }

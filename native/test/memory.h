@@ -22,11 +22,12 @@ class Memory {
         tickets_(new Atomic<uint64_t>[kSeats * (capacity + 1)]()),
         lanes_(new Lane<Atomic>[(capacity + 1) * kLanes]()),
         leases_(new Atomic<uint64_t>[(capacity + 1) * kLanes]()),
+        uncharged_(new Uncharged<Atomic>[capacity + 1]()),
         header_(new Header<Atomic>()) {
     header_->capacity = capacity;
     header_->clockKind = ClockKind::kVirtual;
     table = Tab(header_.get(), {buckets_.get(), tallies_.get(), completions_.get(), limits_.get(), lines_.get(), tickets_.get(), lanes_.get(),
-                                leases_.get(), capacity + 1, capacity + 1}, sharing);
+                                leases_.get(), uncharged_.get(), capacity + 1, capacity + 1}, sharing);
     table.initialise(rate, burst, nowNs);
   }
 
@@ -45,6 +46,7 @@ class Memory {
   std::unique_ptr<Atomic<uint64_t>[]> tickets_;
   std::unique_ptr<Lane<Atomic>[]> lanes_;
   std::unique_ptr<Atomic<uint64_t>[]> leases_;
+  std::unique_ptr<Uncharged<Atomic>[]> uncharged_;
   std::unique_ptr<Header<Atomic>> header_;
 };
 

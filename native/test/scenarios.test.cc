@@ -421,6 +421,94 @@ TEST("changes that a lapse overtakes half-way keep the sums and the law") {
   }
 }
 
+TEST("in shadow a target takes what it would, and who would be denied is admitted without tokens") {
+  World w = worldWith(100, 200, {{10, 50}, {10, 50}});
+  fill(w, 30);
+  w.setShare(1, 20);
+  w.setMode(1, Mode::kShadow);
+  CHECK_EQ(w.acquire(1, 40), static_cast<int32_t>(kOwn));
+  CHECK_EQ(w.acquire(1, 20), static_cast<int32_t>(kBorrowed));
+  const reference::Wide before = w.levels();
+  // Denied, dearer than any burst, and dearer than units can say.
+  CHECK_EQ(w.acquire(1, 20), static_cast<int32_t>(kUncharged));
+  CHECK_EQ(w.acquire(1, 100000), static_cast<int32_t>(kUncharged));
+  CHECK_EQ(w.table.acquireBeyond(w.targets.at(1).slot), static_cast<int32_t>(kUncharged));
+  CHECK(w.levels() == before);
+  CHECK_EQ(w.table.counters(1).denied, 2u);
+  CHECK_EQ(w.table.counters(1).passed, 3u);
+  w.targets.at(1).passed = 3;
+  w.setMode(1, Mode::kEnforce);
+  CHECK_EQ(w.acquire(1, 20), static_cast<int32_t>(kDenied));
+  CHECK_EQ(w.table.acquireBeyond(w.targets.at(1).slot), static_cast<int32_t>(kTooLarge));
+}
+
+TEST("switched off, a target takes nothing, whatever it asks for, and all of it is counted") {
+  World w = worldWith(100, 200, {{10, 50}});
+  fill(w, 30);
+  w.setLimit(1, 1, 1);
+  w.setMode(1, Mode::kOff);
+  const reference::Wide before = w.levels();
+  for (const uint64_t cost : {1u, 50u, 1000u}) CHECK_EQ(w.acquire(1, cost), static_cast<int32_t>(kUncharged));
+  w.charge(1, 30);
+  w.refund(1, 1000);
+  CHECK(w.levels() == before);
+  CHECK_EQ(w.table.counters(1).unmetered, 3u);
+  CHECK_EQ(w.table.counters(1).unmeteredTokens, 81u);
+  CHECK_EQ(w.table.counters(1).admitted, 0u);
+  CHECK_EQ(w.table.counters(1).denied, 0u);
+}
+
+TEST("a refund of what was admitted without tokens makes none") {
+  World w = worldWith(100, 200, {{0, 50}}, false);
+  w.deposit(1, 40, 900 * kSecond);
+  w.setMode(1, Mode::kShadow);
+  CHECK_EQ(w.acquire(1, 40), static_cast<int32_t>(kOwn));
+  CHECK_EQ(w.acquire(1, 30), static_cast<int32_t>(kUncharged));
+  w.refund(1, 30);
+  CHECK_EQ(w.table.levelOf(1, w.now()).level, 0);
+  // What is left can only be of what was charged.
+  w.refund(1, 40);
+  CHECK_EQ(w.table.levelOf(1, w.now()).level, 40);
+  w.refund(1, 1);
+}
+
+TEST("who takes over a slot begins enforced and with no counts") {
+  World w = worldWith(100, 200, {{10, 50}});
+  while (w.targets.size() < 3) w.add(true);
+  w.setMode(1, Mode::kOff);
+  w.acquire(1, 10);
+  w.remove(1);
+  w.add(true);
+  CHECK_EQ(w.targets.at(1).slot.index, 1u);
+  CHECK(w.table.modeOf(1) == Mode::kEnforce);
+  CHECK_EQ(w.acquire(1, 500), static_cast<int32_t>(kTooLarge));
+  w.setMode(1, Mode::kShadow);
+  CHECK_EQ(w.table.counters(1).unmetered, 0u);
+}
+
+TEST("one who waits in line is let through once nobody is denied any more, and nobody joins") {
+  World w = worldWith(100, 200, {{0, 50}}, false);
+  Tab& table = w.table;
+  const Slot slot = w.targets.at(1).slot;
+  const uint32_t seat = table.takeSeat();
+  table.showLife(seat, w.now() + kSecond);
+  const uint64_t ticket = table.joinLine(slot, 10);
+  uint64_t ahead = 0;
+  CHECK_EQ(table.acquireInLine(slot, seat, ticket, 10, w.now(), w.now() + kSecond, ahead), static_cast<int32_t>(kDenied));
+  CHECK(table.isLineHeld(1, w.now()));
+  CHECK_EQ(table.acquire(slot, 1, w.now()), static_cast<int32_t>(kDenied));
+  for (const Mode mode : {Mode::kShadow, Mode::kOff}) {
+    CHECK_EQ(static_cast<int>(table.setMode(slot, mode, w.now())), static_cast<int>(kOk));
+    CHECK(!table.isLineHeld(1, w.now()));
+    CHECK_EQ(table.acquire(slot, 1, w.now()), static_cast<int32_t>(kUncharged));
+  }
+  CHECK_EQ(table.acquireInLine(slot, seat, ticket, 10, w.now(), w.now() + kSecond, ahead), static_cast<int32_t>(kUncharged));
+  // Denied: the newcomer when it was enforced, and the one in shadow. Who waited no longer is.
+  CHECK_EQ(table.counters(1).denied, 2u);
+  CHECK_EQ(table.counters(1).passed, 1u);
+  CHECK_EQ(table.counters(1).unmetered, 2u);
+}
+
 HARNESS_MAIN
 
 TEST("a new target has its share at once, as far as the reservoir has it left, and mints nothing by it") {

@@ -63,7 +63,7 @@ struct Stage {
   }
   int32_t acquire(Slot slot, uint64_t cost) {
     const int32_t decision = table.acquire(slot, cost, time.load(std::memory_order_seq_cst));
-    if (decision > 0) granted += static_cast<int64_t>(cost);
+    if (decision == kOwn || decision == kBorrowed) granted += static_cast<int64_t>(cost);
     return decision;
   }
   void refund(Slot slot, uint64_t units) {
@@ -429,6 +429,60 @@ TEST("a burst that is cut below what is on lease leaves a debt and no tokens") {
                mine.lease(s.a, {got.units, 0, got.units}, 0, 0, 1, got);
              },
              [&s] { s.acquire(s.a, 3); }}};
+  });
+}
+
+TEST("a mode that changes while it is asked: every request is charged whole, denied, or admitted without tokens") {
+  for (const Mode mode : {Mode::kShadow, Mode::kOff})
+    holds(0, 100, 2, [mode](Stage<Stepped>& s) -> Explorer::Script {
+      s.open({0, 0}, {50, 50}, {10, 0}, false);
+      s.granted = static_cast<int64_t>(s.burst) - 10 - s.table.levelOf(0, 1).level;
+      const int64_t before = s.granted;
+      auto uncharged = std::make_shared<uint64_t>(0);
+      const auto ask = [&s, uncharged] { *uncharged += s.acquire(s.a, 7) == kUncharged; };
+      return {{ask, ask,
+               [&s, mode] {
+                 Stage<Stepped>::must(s.table.setMode(s.a, mode, 1));
+                 Stage<Stepped>::must(s.table.setMode(s.a, Mode::kEnforce, 1));
+               }},
+              [] {},
+              [&s, uncharged, before] {
+                const Counters c = s.table.counters(1);
+                CHECK_EQ(s.granted - before + s.table.levelOf(1, 1).level, 10);
+                CHECK_EQ(static_cast<int64_t>(c.admittedTokens), s.granted - before);
+                CHECK_EQ(c.passed + c.unmetered, *uncharged);
+                CHECK_EQ(c.admitted + c.denied + c.unmetered, 2u);
+                CHECK_LE(c.passed, c.denied);
+                CHECK_EQ(c.passedTokens + c.unmeteredTokens, 7 * *uncharged);
+              }};
+    });
+}
+
+TEST("a target that is switched off while it is leased has nothing on lease, and nothing twice") {
+  holds(0, 200, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 0}, {160, 0}, {160, 0}, false);
+    auto spent = std::make_shared<int64_t>(0);
+    return {{[&s] { Stage<Stepped>::must(s.table.setMode(s.a, Mode::kOff, 1)); },
+             [&s, spent] {
+               Table<Stepped> mine = s.table;
+               if (!mine.claimLane(1)) return;
+               Table<Stepped>::Lease got{};
+               mine.lease(s.a, {0, 0, 0}, 10, 1, 1, got);
+               const uint64_t used = std::min<uint64_t>(got.units, 4);
+               *spent = static_cast<int64_t>(used);
+               s.granted += *spent;
+               mine.lease(s.a, {got.units, got.units - used, used}, 10, 1, 1, got);
+               *spent += static_cast<int64_t>(got.units);
+               s.granted += static_cast<int64_t>(got.units);
+               mine.lease(s.a, {got.units, 0, got.units}, 0, 0, 1, got);
+             }},
+            [] {},
+            [&s, spent] {
+              CHECK_EQ(s.table.leasedOf(1), 0);
+              CHECK_EQ(static_cast<int64_t>(s.table.counters(1).admittedTokens), *spent);
+              // A lease that is raised while the epoch changes may cost as much as it would have held.
+              CHECK_LE(s.table.levelOf(1, 1).level, 160 - *spent);
+            }};
   });
 }
 

@@ -34,6 +34,8 @@ class World {
     uint64_t admitted = 0, denied = 0, tokens = 0, deniedTokens = 0, borrowed = 0;
     int64_t share = kLevelLimit;  // none set yet
     uint64_t waitUntilNs = 0;
+    Mode mode = Mode::kEnforce;
+    uint64_t passed = 0, passedTokens = 0, unmetered = 0, unmeteredTokens = 0;
     uint64_t fallbackRate = 0, fallbackBurst = 0;
   };
 
@@ -85,14 +87,27 @@ class World {
     Target& t = targets.at(index);
     const uint64_t at = now_ - std::min(earlierNs, now_ - 1);
     const LevelReading before = table.levelOf(index, at), pool = table.levelOf(0, at);
-    const int32_t expected = expect(t, cost, at, inLine, before, pool);
+    const int32_t judged = expect(t, cost, at, inLine, before, pool);
+    const int32_t expected = t.mode == Mode::kOff || (t.mode == Mode::kShadow && judged <= 0) ? static_cast<int32_t>(kUncharged) : judged;
     const int32_t decision = inLine ? table.acquireAny(t.slot, cost, at, true) : table.acquire(t.slot, cost, at);
     if (!earlierNs && decision != expected)
       harness::context() += " cost " + std::to_string(cost) + " own " + std::to_string(before.level) + "/" + std::to_string(before.burst + before.deposit) +
                             " pool " + std::to_string(pool.level) + "/" + std::to_string(pool.burst) + " share " + std::to_string(t.share) +
                             " core share " + std::to_string(memory.tally(index).borrowShare.load()) + " valid " + std::to_string(memory.header().validUntil.load() >> 1) + "/" + std::to_string(validUntilNs_) + " now " + std::to_string(now_) + (lapsed() ? " lapsed" : "") + (t.limit.set ? " limited" : "");
     if (!earlierNs) CHECK_EQ(decision, expected);
-    if (decision > 0) {
+    if (decision == kUncharged) {
+      // Nothing is taken from anyone: every reference stays as it is.
+      CHECK(t.mode != Mode::kEnforce);
+      if (t.mode == Mode::kOff) {
+        ++t.unmetered;
+        t.unmeteredTokens += cost;
+      } else {
+        ++t.denied;
+        t.deniedTokens += cost;
+        ++t.passed;
+        t.passedTokens += cost;
+      }
+    } else if (decision > 0) {
       ++t.admitted;
       t.tokens += cost;
       t.refundable += cost;
@@ -128,22 +143,28 @@ class World {
   void refund(uint32_t index, uint64_t amount) {
     Target& t = targets.at(index);
     const int32_t decision = table.refund(t.slot, amount, now_);
-    if (amount > t.refundable + t.chargedBeyond) {
+    uint64_t none = 0;
+    uint64_t& uncharged = t.mode == Mode::kOff ? t.unmeteredTokens : t.mode == Mode::kShadow ? t.passedTokens : none;
+    if (amount > t.refundable + t.chargedBeyond + uncharged) {
       CHECK_EQ(decision, static_cast<int32_t>(kBadCost));
       return;
     }
     CHECK_EQ(decision, static_cast<int32_t>(kOwn));
+    const uint64_t ofUncharged = std::min(amount, uncharged);
+    uncharged -= ofUncharged;
+    amount -= ofUncharged;
+    if (amount == 0) return;
     if (lapsed()) ++slack_[index];
     t.tokens -= amount;
     own_[index].give(amount);
     gainedNs_[index] = now_;
     everything_.give(amount);
-    // A law counts charges at admission: what was charged beyond it is not given back to that reference.
+    // What was charged after the fact is not among the admissions, and not given back to their reference.
     const uint64_t ofAdmissions = std::min(amount, t.refundable);
     t.refundable -= ofAdmissions;
     t.chargedBeyond -= amount - ofAdmissions;
     admissions_.give(ofAdmissions);
-    if (t.limit.set) t.limit.bucket.give(ofAdmissions);
+    if (t.limit.set) t.limit.bucket.give(amount);
     if (ofAdmissions) events_.push_back({now_, -static_cast<int64_t>(ofAdmissions), 0, 0});
   }
 
@@ -151,10 +172,17 @@ class World {
     Target& t = targets.at(index);
     const uint64_t taken = table.charge(t.slot, amount, now_);
     CHECK_LE(taken, amount);
+    if (t.mode == Mode::kOff) {
+      CHECK_EQ(taken, amount);
+      t.unmeteredTokens += taken;
+      return;
+    }
     own_[index].take(taken);
     everything_.take(taken);
     t.tokens += taken;
     t.chargedBeyond += taken;
+    // A limit is charged alike, or a refund of this would lift it above what was taken from it.
+    if (t.limit.set) t.limit.bucket.take(taken);
     const LevelReading after = table.levelOf(index, now_);
     // At most one burst of debt, if it was this charge that made it.
     if (taken) CHECK_GE(after.level, -static_cast<int64_t>(after.burst + after.deposit));
@@ -193,11 +221,15 @@ class World {
 
   Status allocate(std::vector<Tab::Share> shares, bool rest) {
     const std::vector<Tab::Share> wanted = shares;
-    const Status s = control([&] { return table.allocate(shares.data(), static_cast<uint32_t>(shares.size()), rest, clock()); });
+    const Status s = control([&] {
+      const Status done = table.allocate(shares.data(), static_cast<uint32_t>(shares.size()), rest, clock());
+      // Before a deposit that ends with this change: what is left of it may stay under the new burst.
+      if (done == kOk)
+        for (uint32_t i = 1; i < wanted.size(); ++i)
+          if (targets.contains(i)) own_[i].change(decode(wanted[i].rate), decode(wanted[i].burst));
+      return done;
+    });
     if (lapsed()) CHECK_EQ(static_cast<int>(s), static_cast<int>(kLapsed));
-    if (s == kOk)
-      for (uint32_t i = 1; i < wanted.size(); ++i)
-        if (targets.contains(i)) own_[i].change(decode(wanted[i].rate), decode(wanted[i].burst));
     check();
     return s;
   }
@@ -297,6 +329,14 @@ class World {
     check();
   }
 
+  void setMode(uint32_t index, Mode mode) {
+    Target& t = targets.at(index);
+    CHECK_EQ(static_cast<int>(control([&] { return table.setMode(t.slot, mode, now_); })), static_cast<int>(kOk));
+    t.mode = mode;
+    CHECK(table.modeOf(index) == mode);
+    check();
+  }
+
   void setShare(uint32_t index, uint64_t share) {
     table.setBorrowShare(index, static_cast<int64_t>(share));
     targets.at(index).share = static_cast<int64_t>(share);
@@ -313,6 +353,8 @@ class World {
     CHECK_EQ(table.withdraw(slot, clock()), 0);
     CHECK_EQ(static_cast<int>(table.removeTarget(slot, clock())), static_cast<int>(kStale));
     CHECK_EQ(static_cast<int>(table.setLimit(slot, 1, 1, clock())), static_cast<int>(kStale));
+    CHECK_EQ(static_cast<int>(table.setMode(slot, Mode::kOff, now_)), static_cast<int>(kStale));
+    CHECK_EQ(table.acquireBeyond(slot), static_cast<int32_t>(kBadHandle));
     CHECK_EQ(static_cast<int>(table.setFallback(slot, 1, 1, clock())), static_cast<int>(kStale));
     CHECK(image() == before);
   }
@@ -362,6 +404,10 @@ class World {
       CHECK_EQ(c.denied, t.denied);
       CHECK_EQ(c.deniedTokens, t.deniedTokens);
       CHECK_EQ(c.borrowedTokens, t.borrowed);
+      CHECK_EQ(c.passed, t.passed);
+      CHECK_EQ(c.passedTokens, t.passedTokens);
+      CHECK_EQ(c.unmetered, t.unmetered);
+      CHECK_EQ(c.unmeteredTokens, t.unmeteredTokens);
     }
     if (!late) {
       const LevelReading pool = table.levelOf(0, now_);

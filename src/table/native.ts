@@ -45,6 +45,8 @@ export interface NativeTable {
   tick(out: Float64Array): number;
   setBorrowShares(shares: Float64Array, count: number): number;
   setMayBorrow(handle: number, may: 0 | 1): number;
+  setMode(handle: number, mode: number): number;
+  modeOf(handle: number): number;
   extendValidity(forMs: number): number;
   setResource(ratePerSec: number, burst: number): number;
   showLife(): number;
@@ -68,6 +70,13 @@ export interface NativeTable {
   close(): void;
 }
 
+/**
+ * What becomes of a target's decisions. `enforce`: they hold. `shadow`: they are made and counted as if they did, but
+ * who would be denied or have to wait is admitted at once, without tokens. `off`: everybody is admitted without
+ * tokens, and only counted. Misuse (a stale handle, a cost that is none) is refused in any mode.
+ */
+export type TargetMode = 'enforce' | 'shadow' | 'off';
+
 type Codes<K extends string> = Readonly<Record<K, number>>;
 
 /** The addon's own numbers; nothing of them is written down twice. */
@@ -79,6 +88,8 @@ export interface NativeConstants {
   readonly bytesPerTarget: number;
   readonly bytesPerTargetAndThread: number;
   readonly bytesPerLease: number;
+  /** What a target adds that has ever been in another mode than `enforce`. */
+  readonly bytesPerUncharged: number;
   /** Threads that can lease at once, over all processes. */
   readonly lanes: number;
   /** How long a line is held, and a thread's place in it, after they were last heard of. */
@@ -117,12 +128,26 @@ export interface NativeConstants {
     | 'completions'
     | 'durationNs'
     | 'waitingTokens'
+    | 'passed'
+    | 'passedTokens'
+    | 'unmetered'
+    | 'unmeteredTokens'
     | 'columns'
   >;
   readonly levels: Codes<'level' | 'rate' | 'burst' | 'deposit' | 'columns'>;
   readonly decision: Codes<
-    'own' | 'borrowed' | 'denied' | 'badHandle' | 'badCost' | 'tooLarge' | 'closed' | 'contended' | 'noSeat'
+    | 'own'
+    | 'borrowed'
+    | 'uncharged'
+    | 'denied'
+    | 'badHandle'
+    | 'badCost'
+    | 'tooLarge'
+    | 'closed'
+    | 'contended'
+    | 'noSeat'
   >;
+  readonly mode: Codes<TargetMode>;
   readonly status: Codes<
     | 'ok'
     | 'stale'

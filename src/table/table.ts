@@ -1,5 +1,5 @@
 import { ForetokenError } from '../errors.js';
-import { addon, ask, type NativeConstants, type NativeTable } from './native.js';
+import { addon, ask, type NativeConstants, type NativeTable, type TargetMode } from './native.js';
 import { isRegionName, refusalError } from './regions.js';
 
 /**
@@ -196,7 +196,7 @@ export class BucketTable {
 
   // ---- requests ----
 
-  /** Above 0: admitted (1 own bucket, 2 borrowed). 0: denied. Below: misuse, see `constants.decision`. */
+  /** Above 0: admitted (1 own bucket, 2 borrowed, 3 uncharged: the target is in shadow or off). 0: denied. Below: misuse, see `constants.decision`. */
   tryAcquire(handle: Handle, cost: number): number {
     const ask = this.#ask;
     ask[0] = this.#number;
@@ -440,6 +440,29 @@ export class BucketTable {
 
   setMayBorrow(handle: Handle, may: boolean): void {
     this.#check(this.#native.setMayBorrow(handle, may ? 1 : 0), 'setMayBorrow');
+  }
+
+  /**
+   * Changes what becomes of a target's decisions, from the next request on in every thread and process, while they
+   * go on. A target is added as `enforce`. It keeps its rate, burst and tokens; in `off` it is not leased. The
+   * resource's law holds over what is charged: who is admitted uncharged takes nothing from anyone, and is counted apart.
+   * @throws UNKNOWN_TARGET, INVALID_ARGUMENT
+   */
+  setMode(handle: Handle, mode: TargetMode): void {
+    const code = Object.hasOwn(this.constants.mode, mode) ? this.constants.mode[mode] : undefined;
+    if (code === undefined)
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `mode: expected 'enforce', 'shadow' or 'off', got ${JSON.stringify(mode)}`,
+      );
+    this.#check(this.#native.setMode(handle, code), 'setMode');
+  }
+
+  /** Undefined for a stale handle. */
+  modeOf(handle: Handle): TargetMode | undefined {
+    const { mode } = this.constants;
+    const code = this.#native.modeOf(handle);
+    return (['enforce', 'shadow', 'off'] as const).find((name) => mode[name] === code);
   }
 
   /**
