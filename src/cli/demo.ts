@@ -1,57 +1,32 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
-import { ForetokenError } from '../errors.js';
 import { type DemoResult, runDemo } from '../lab/demo.js';
 import { renderReport } from '../report/report.js';
+import { command, seed, text, type Values, whole } from './command.js';
 
-const usage = `foretoken demo: one table, several threads, a bursty multi-tenant workload; the controller learns,
+const help = `foretoken demo: one table, several threads, a bursty multi-tenant workload; the controller learns,
 forecasts and allocates while they run.
 
   --seconds N   how long to offer load, 10 to 50 (default 40)
   --targets N   tenants, 2 to 200 (default 12)
   --threads N   threads that offer load, 1 to 8 (default 2)
   --seed N      of the workload (default 1)
-  --out DIR     where history and report go (default foretoken-demo)
-`;
+  --out DIR     where history and report go (default foretoken-demo)`;
 
-function whole(name: string, text: string, min: number, max: number): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < min || value > max)
-    throw new ForetokenError('INVALID_OPTION', `--${name}: expected a whole number from ${min} to ${max}, got ${text}`);
-  return value;
-}
+const flags = {
+  seconds: whole(10, 50),
+  targets: whole(2, 200),
+  threads: whole(1, 8),
+  seed,
+  out: text,
+} as const;
 
-/** @returns the exit code: 0, 1 when the law was broken or something failed, 2 for wrong options */
-export async function demoCommand(argv: string[]): Promise<number> {
-  let options: { seconds: number; targets: number; threads: number; seed: number; out: string };
-  try {
-    const { values } = parseArgs({
-      args: argv,
-      options: {
-        seconds: { type: 'string', default: '40' },
-        targets: { type: 'string', default: '12' },
-        threads: { type: 'string', default: '2' },
-        seed: { type: 'string', default: '1' },
-        out: { type: 'string', default: 'foretoken-demo' },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    });
-    if (values.help) {
-      process.stdout.write(usage);
-      return 0;
-    }
-    options = {
-      seconds: whole('seconds', values.seconds, 10, 50),
-      targets: whole('targets', values.targets, 2, 200),
-      threads: whole('threads', values.threads, 1, 8),
-      seed: whole('seed', values.seed, 0, 2 ** 32 - 1),
-      out: resolve(values.out),
-    };
-  } catch (error) {
-    process.stderr.write(`foretoken demo: ${(error as Error).message}\n`);
-    return 2;
-  }
+/** `foretoken demo`; exit code 1 also when the law was broken. */
+export const demoCommand = command({ name: 'demo', help, flags, takesOperands: false, run });
+
+async function run(values: Values<typeof flags>): Promise<number> {
+  const { seconds = 40, targets = 12, threads = 2, seed = 1, out = 'foretoken-demo' } = values;
+  const options = { seconds, targets, threads, seed, out: resolve(out) };
   mkdirSync(options.out, { recursive: true });
   process.stdout.write(
     `${options.targets} tenants, ${options.threads} threads, ${options.seconds} s. Everything is real: one shared table, a\n` +

@@ -1,8 +1,8 @@
-import { parseArgs } from 'node:util';
 import { ForetokenError } from '../errors.js';
 import { listRegions, type RegionInfo, removeRegion } from '../table/regions.js';
+import { command, type Values } from './command.js';
 
-const usage = `foretoken regions: tables that processes of this user share by name.
+const help = `foretoken regions: tables that processes of this user share by name.
 
   foretoken regions              lists them
   foretoken regions rm NAME…     removes them
@@ -10,8 +10,7 @@ const usage = `foretoken regions: tables that processes of this user share by na
   --json     the list as JSON
   --stale    (rm) those nobody uses any more, instead of names
   --force    (rm) also those that are in use: processes that have them open go on with what they have, and the next
-             to open the name gets a new table
-`;
+             to open the name gets a new table`;
 
 function line(region: RegionInfo): string {
   const { name, state, problem, processes, controller, targets, capacity, ratePerSec, burst } = region;
@@ -43,36 +42,15 @@ function remove(names: readonly string[], force: boolean): number {
   return failed;
 }
 
-/** @returns the exit code: 0, 1 when something could not be removed, 2 for wrong options */
-export async function regionsCommand(argv: string[]): Promise<number> {
-  let parsed: ReturnType<typeof parse>;
-  try {
-    parsed = parse(argv);
-  } catch (error) {
-    console.error(`foretoken regions: ${(error as Error).message}`);
-    return 2;
-  }
-  const { values, positionals } = parsed;
-  const [action = 'list', ...names] = positionals;
-  if (values.help) console.log(usage);
-  if (values.help) return 0;
-  if (action === 'list' && names.length === 0) return list(values.json);
-  if (action !== 'rm' || (names.length === 0) !== values.stale) {
-    console.error('foretoken regions: expected nothing, `list`, `rm NAME…` or `rm --stale`');
-    return 2;
-  }
-  const unused = () => listRegions().filter(({ state }) => state === 'stale' || state === 'unfinished');
-  return remove(values.stale ? unused().map(({ name }) => name) : names, values.force);
-}
+const flags = { json: 'switch', stale: 'switch', force: 'switch' } as const;
 
-const parse = (argv: string[]) =>
-  parseArgs({
-    args: argv,
-    allowPositionals: true,
-    options: {
-      json: { type: 'boolean', default: false },
-      stale: { type: 'boolean', default: false },
-      force: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  });
+/** `foretoken regions`; exit code 1 also when something could not be removed. */
+export const regionsCommand = command({ name: 'regions', help, flags, takesOperands: true, run });
+
+function run({ json, stale, force }: Values<typeof flags>, [action = 'list', ...names]: string[]): number {
+  if (action === 'list' && names.length === 0) return list(json);
+  if (action !== 'rm' || (names.length === 0) !== stale)
+    throw new ForetokenError('INVALID_OPTION', 'expected nothing, `list`, `rm NAME…` or `rm --stale`');
+  const unused = () => listRegions().filter(({ state }) => state === 'stale' || state === 'unfinished');
+  return remove(stale ? unused().map(({ name }) => name) : names, force);
+}

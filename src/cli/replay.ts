@@ -1,12 +1,11 @@
-import { parseArgs } from 'node:util';
 import { allocatorNames } from '../allocate/allocator.js';
-import { ForetokenError } from '../errors.js';
 import { replay } from '../lab/replay.js';
 import { replayJson, replayTable } from '../lab/report.js';
-import { type ArmName, armNames, type ReplayOptions } from '../lab/settings.js';
+import { armNames } from '../lab/settings.js';
 import { DecisionFile } from '../lab/stream.js';
-import { parseChoice, parseDurationMs, parseNumber, parseRate, parseSwitch } from '../lab/units.js';
+import { parseDurationMs, parseRate, parseSwitch } from '../lab/units.js';
 import { readTrace } from '../workload/trace.js';
+import { choice, command, list, number, oneTrace, seed, text, type Values, whole } from './command.js';
 import { ProgressBar } from './progress.js';
 
 const help = `foretoken replay TRACE [options]
@@ -32,50 +31,34 @@ resource. TRACE is a file, plain or gzip, or - for standard input.
   --help`;
 
 const flags = {
-  cost: { type: 'string' },
-  rate: { type: 'string' },
-  burst: { type: 'string' },
-  step: { type: 'string' },
-  adjust: { type: 'string' },
-  borrow: { type: 'string' },
-  allocator: { type: 'string' },
-  arms: { type: 'string' },
-  hogs: { type: 'string' },
-  holders: { type: 'string' },
-  warmup: { type: 'string' },
-  refine: { type: 'string' },
-  seed: { type: 'string' },
-  stream: { type: 'string' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
+  cost: choice(['requests', 'bytes']),
+  rate: parseRate,
+  burst: parseDurationMs,
+  step: parseDurationMs,
+  adjust: parseSwitch,
+  borrow: parseSwitch,
+  allocator: choice(allocatorNames),
+  arms: list(choice(armNames)),
+  hogs: whole(0, 10_000),
+  holders: whole(0, 10_000),
+  warmup: number(0, 0.99),
+  refine: parseSwitch,
+  seed,
+  stream: text,
+  json: 'switch',
 } as const;
 
-interface Command {
-  file: string;
-  options: ReplayOptions;
-  stream?: string;
-  json: boolean;
-}
+/** `foretoken replay`: the result on standard output, progress and errors on standard error. */
+export const replayCommand = command({ name: 'replay', help, flags, takesOperands: true, run });
 
-/**
- * `foretoken replay`: the result on standard output, progress and errors on standard error.
- * @returns exit code: 0 done, 1 the trace or the machine failed, 2 bad options
- */
-export async function replayCommand(argv: string[]): Promise<number> {
-  try {
-    const command = parse(argv);
-    if (!command) console.log(help);
-    else await run(command);
-    return 0;
-  } catch (error) {
-    if (!(error instanceof ForetokenError)) throw error;
-    console.error(`foretoken replay: ${error.message}`);
-    return error.code === 'INVALID_OPTION' || error.code === 'INVALID_ARGUMENT' ? 2 : 1;
-  }
-}
-
-async function run({ file, options, stream, json }: Command): Promise<void> {
-  const trace = await readTrace(file, options.cost ? { cost: options.cost } : {});
+async function run(values: Values<typeof flags>, operands: string[]): Promise<number> {
+  const { stream, json, burst, step, ...others } = values;
+  const options = {
+    ...others,
+    ...(burst !== undefined && { burstMs: burst }),
+    ...(step !== undefined && { stepMs: step }),
+  };
+  const trace = await readTrace(oneTrace(operands), options.cost ? { cost: options.cost } : {});
   const sink = stream === undefined ? undefined : await DecisionFile.open(stream);
   try {
     using bar = new ProgressBar();
@@ -85,50 +68,8 @@ async function run({ file, options, stream, json }: Command): Promise<void> {
     });
     bar[Symbol.dispose]();
     console.log(json ? JSON.stringify(replayJson(result), null, 2) : replayTable(result));
+    return 0;
   } finally {
     await sink?.close();
-  }
-}
-
-/** @returns undefined when help is wanted */
-function parse(argv: string[]): Command | undefined {
-  const { values, positionals } = parseFlags(argv);
-  if (values.help) return undefined;
-  if (positionals.length !== 1)
-    throw new ForetokenError(
-      'INVALID_OPTION',
-      `expected one trace, a file or -, got ${positionals.length === 0 ? 'none' : positionals.join(' ')}; see --help`,
-    );
-  const options: ReplayOptions = {};
-  const { cost, rate, burst, step, adjust, borrow, allocator, arms, hogs, holders, warmup, refine, seed } = values;
-  if (cost !== undefined) options.cost = parseChoice('cost', cost, ['requests', 'bytes']);
-  if (rate !== undefined) options.rate = parseRate('rate', rate);
-  if (burst !== undefined) options.burstMs = parseDurationMs('burst', burst);
-  if (step !== undefined) options.stepMs = parseDurationMs('step', step);
-  if (adjust !== undefined) options.adjust = parseSwitch('adjust', adjust);
-  if (borrow !== undefined) options.borrow = parseSwitch('borrow', borrow);
-  if (allocator !== undefined) options.allocator = parseChoice('allocator', allocator, allocatorNames);
-  if (arms !== undefined) options.arms = arms.split(',').map((arm): ArmName => parseChoice('arms', arm, armNames));
-  if (hogs !== undefined) options.hogs = parseNumber('hogs', hogs, 0, 10_000, true);
-  if (holders !== undefined) options.holders = parseNumber('holders', holders, 0, 10_000, true);
-  if (warmup !== undefined) options.warmup = parseNumber('warmup', warmup, 0, 0.99, false);
-  if (refine !== undefined) options.refine = parseSwitch('refine', refine);
-  if (seed !== undefined) options.seed = parseNumber('seed', seed, 0, 2 ** 32 - 1, true);
-  return {
-    file: positionals[0]!,
-    options,
-    ...(values.stream === undefined ? {} : { stream: values.stream }),
-    json: values.json ?? false,
-  };
-}
-
-function parseFlags(argv: string[]) {
-  try {
-    return parseArgs({ args: argv, options: flags, allowPositionals: true });
-  } catch (error) {
-    // parseArgs names the option and what is wrong with it, then how to escape it, which helps nobody here.
-    throw new ForetokenError('INVALID_OPTION', `${(error as Error).message.split('\n')[0]}; see --help`, {
-      cause: error,
-    });
   }
 }

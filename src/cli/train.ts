@@ -1,9 +1,9 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
-import { parseArgs } from 'node:util';
 import { ForetokenError } from '../errors.js';
 import { featureCount } from '../forecast/features.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from '../forecast/lstm.js';
+import { parseDurationMs } from '../lab/units.js';
 import { modelCard } from '../learn/card.js';
 import { generatedLessons, type Lesson, traceLessons, weighAsOne } from '../learn/curriculum.js';
 import { historyLessons } from '../learn/from-history.js';
@@ -12,6 +12,7 @@ import { encodeWeights, modelShape, readWeights } from '../learn/model.js';
 import { scoreUnseen } from '../learn/report.js';
 import { train } from '../learn/train.js';
 import { readTrace } from '../workload/trace.js';
+import { command, list, number, text, type Values, whole } from './command.js';
 import { ProgressBar } from './progress.js';
 
 const help = `foretoken train [TRACE...] [options]
@@ -46,24 +47,29 @@ interface Options {
   seed: number;
 }
 
-/**
- * `foretoken train`: progress on standard error, the scores on unseen steps on standard output.
- * @returns exit code: 0 done, 2 bad input
- */
-export async function trainCommand(argv: string[]): Promise<number> {
-  try {
-    const options = await parse(argv);
-    if (!options) console.log(help);
-    else await run(options);
-    return 0;
-  } catch (error) {
-    if (!(error instanceof ForetokenError)) throw error;
-    console.error(`foretoken train: ${error.message}`);
-    return 2;
-  }
-}
+const flags = {
+  history: text,
+  out: text,
+  periods: list(parseDurationMs),
+  part: number(0.01, 1),
+  steps: whole(1, 1_000_000),
+  hidden: whole(4, 256),
+  workloads: whole(0, 10_000),
+  seed: whole(0, 2 ** 31),
+} as const;
 
-async function run(options: Options): Promise<void> {
+/** `foretoken train`: progress on standard error, the scores on unseen steps on standard output. */
+export const trainCommand = command({
+  name: 'train',
+  help,
+  flags,
+  takesOperands: true,
+  run: async (values, traces) => run(await settle(values, traces)),
+  // What it cannot learn from was named on the command line.
+  exitCode: () => 2,
+});
+
+async function run(options: Options): Promise<number> {
   const { out, steps, hidden, seed } = options;
   const started = performance.now();
   const say = (text: string) =>
@@ -110,6 +116,7 @@ async function run(options: Options): Promise<void> {
   await writeFile(cardPathOf(out), card);
   say(`wrote ${cardPathOf(out)}`);
   console.log(scores.map(({ text }) => text).join('\n'));
+  return 0;
 }
 
 /** What is learnt from, and what is scored at the end. */
@@ -180,68 +187,27 @@ async function cpuMsPer1000(modelPath: string): Promise<number> {
 const cardPathOf = (out: string): string =>
   out === shippedModelPath ? `${dirname(out)}/README.md` : `${out.replace(/\.onnx$/, '')}.md`;
 
-/** @throws ForetokenError INVALID_OPTION; returns nothing if help was asked for */
-async function parse(argv: string[]): Promise<Options | undefined> {
-  const { values, positionals } = parsed(argv);
-  if (values.help) return undefined;
-  const { history } = values;
+/** @throws ForetokenError INVALID_OPTION */
+async function settle(values: Values<typeof flags>, traces: string[]): Promise<Options> {
+  const { history, part, periods, steps, hidden, workloads, seed } = values;
   const own = history !== undefined;
   // Opening a history makes it where there is none.
   if (own && !(await stat(history).catch(() => undefined))?.isFile())
-    throw bad('--history', 'the file of a history', history);
+    throw bad('history', 'the file of a history', history);
   const out = values.out ?? (own ? join(dirname(history), 'own-model.onnx') : shippedModelPath);
-  if (!out.endsWith('.onnx')) throw bad('--out', 'a path that ends in .onnx', out);
-  const part = Number(values.part ?? (own ? 0.8 : 0.5));
-  if (!(part > 0 && part <= 1)) throw bad('--part', 'above 0 and at most 1', values.part);
+  if (!out.endsWith('.onnx')) throw bad('out', 'a path that ends in .onnx', out);
   return {
-    traces: positionals,
+    traces,
     ...(own ? { history } : {}),
     out,
-    periodsMs: (values.periods ?? '1s,2s,5s,10s').split(',').map(periodMs),
-    part,
-    steps: whole('--steps', values.steps ?? (own ? '1500' : '3000'), 1, 1_000_000),
-    hidden: whole('--hidden', values.hidden ?? '48', 4, 256),
-    workloads: whole('--workloads', values.workloads ?? (own ? '20' : '60'), 0, 10_000),
-    seed: whole('--seed', values.seed ?? '1', 0, 2 ** 31),
+    periodsMs: periods ?? [1000, 2000, 5000, 10_000],
+    part: part ?? (own ? 0.8 : 0.5),
+    steps: steps ?? (own ? 1500 : 3000),
+    hidden: hidden ?? 48,
+    workloads: workloads ?? (own ? 20 : 60),
+    seed: seed ?? 1,
   };
 }
 
-function parsed(argv: string[]) {
-  const text = { type: 'string' } as const;
-  try {
-    return parseArgs({
-      args: argv,
-      allowPositionals: true,
-      options: {
-        out: text,
-        history: text,
-        periods: text,
-        part: text,
-        steps: text,
-        hidden: text,
-        workloads: text,
-        seed: text,
-        help: { type: 'boolean' },
-      },
-    });
-  } catch (error) {
-    throw new ForetokenError('INVALID_OPTION', `${error instanceof Error ? error.message : String(error)}. See --help`);
-  }
-}
-
-function periodMs(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m)$/.exec(text.trim());
-  const ms = match ? Number(match[1]) * { ms: 1, s: 1_000, m: 60_000 }[match[2] as 'ms' | 's' | 'm'] : 0;
-  if (!(ms >= 1)) throw bad('--periods', 'durations such as 1s,5s', text);
-  return ms;
-}
-
-function whole(name: string, text: string, least: number, most: number): number {
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isInteger(value) || value < least || value > most)
-    throw bad(name, `a whole number from ${least} to ${most}`, text);
-  return value;
-}
-
-const bad = (name: string, expected: string, got: unknown): ForetokenError =>
-  new ForetokenError('INVALID_OPTION', `${name} must be ${expected}, got ${String(got)}`);
+const bad = (option: string, expected: string, got: string): ForetokenError =>
+  new ForetokenError('INVALID_OPTION', `--${option}: expected ${expected}, got ${JSON.stringify(got)}`);

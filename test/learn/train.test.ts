@@ -90,12 +90,12 @@ describe('foretoken train', () => {
   });
 
   it.each([
-    [['--steps', 'many'], /--steps must be a whole number/],
-    [['--part', '2'], /--part must be above 0/],
-    [['--periods', '5q'], /--periods must be durations/],
-    [['--out', 'model.bin'], /--out must be a path that ends in .onnx/],
+    [['--steps', 'many'], /--steps: expected a whole number/],
+    [['--part', '2'], /--part: expected a number/],
+    [['--periods', '5q'], /--periods: expected a duration/],
+    [['--out', 'model.bin'], /--out: expected a path that ends in .onnx/],
     [['--nonsense'], /--nonsense/],
-    [['--history', 'no-such-history'], /--history must be the file of a history, got no-such-history/],
+    [['--history', 'no-such-history'], /--history: expected the file of a history, got "no-such-history"/],
     [['no-such-trace.csv'], /no-such-trace.csv/],
     [['--workloads', '0'], /nothing to learn from/],
   ])('refuses %j and says why', async (argv, reason) => {
