@@ -7,15 +7,23 @@ import { maxMin } from './max-min.js';
  * target would else be given, for asking, what the others can only borrow. Floors are kept.
  */
 export function entitle(name: AllocatorName, request: AllocationRequest): Float64Array {
-  const { demandPerSec, floorPerSec } = request;
+  const { demandPerSec } = request;
   let wanted = demandPerSec;
   if (name === 'proportional') {
     const fair = maxMin(request);
     wanted = Float64Array.from(demandPerSec, (demand, i) => Math.min(demand, fair[i]!));
   }
-  const rates = allocators[name]({ ...request, demandPerSec: wanted });
-  // A demand that is no number is none.
-  for (let i = 0; i < rates.length; i++)
-    rates[i] = Math.max(Math.min(floorPerSec[i]!, rates[i]!), Math.min(rates[i]!, wanted[i]! > 0 ? wanted[i]! : 0));
+  return withoutSurplus(name, { ...request, demandPerSec: wanted });
+}
+
+/** What an allocator gives each, as far as its floor or what it is expected to ask for. */
+export function withoutSurplus(name: AllocatorName, request: AllocationRequest): Float64Array {
+  const { demandPerSec, floorPerSec } = request;
+  const rates = allocators[name](request);
+  for (let i = 0; i < rates.length; i++) {
+    // A demand that is no number is none.
+    const wanted = demandPerSec[i]! > 0 ? demandPerSec[i]! : 0;
+    rates[i] = Math.max(Math.min(floorPerSec[i]!, rates[i]!), Math.min(rates[i]!, wanted));
+  }
   return rates;
 }

@@ -27,6 +27,7 @@ resource. TRACE is a file, plain or gzip, or - for standard input.
   --refine on|off             refine the model on the trace as it goes (default: on)
   --seed N                    (default: 1)
   --stream FILE               every scored decision as CSV, gzip if the name ends in .gz
+  --pareto                    sweep every arm's head-room too: what it throttles against what it withholds
   --json                      one JSON object on standard output
   --help`;
 
@@ -45,6 +46,7 @@ const flags = {
   refine: parseSwitch,
   seed,
   stream: text,
+  pareto: 'switch',
   json: 'switch',
 } as const;
 

@@ -18,6 +18,10 @@ export type LoopOptions = Pick<
   leastBurst?: number;
   /** Whether deviations are corrected. Default true. */
   adjust?: boolean;
+  /** See `PlanInput`. */
+  keepsSurplus?: boolean;
+  /** What denying a token costs against keeping one idle, of every target. Default `defaultThrottlingCost`. */
+  throttlingCost?: number;
 };
 
 /** What one step did, for whoever watches. Rates in tokens/s, tokens summed over the step. */
@@ -210,6 +214,7 @@ export class ControlLoop {
     // The burst under an expired deposit is not free until it has been reclaimed.
     this.#table.reclaimExpired();
     this.#fast.readLevels();
+    const { throttlingCost } = this.#options;
     const planned = plan({
       slots,
       live: this.#roster.live,
@@ -227,6 +232,8 @@ export class ControlLoop {
       deposited: this.#fast.deposited(slots),
       stepMs: this.#options.stepMs,
       borrow: this.#options.borrow,
+      keepsSurplus: this.#options.keepsSurplus,
+      throttlingCost: throttlingCost === undefined ? undefined : new Float64Array(slots).fill(throttlingCost),
       allocator: this.#options.allocator,
       rules: this.#rules,
       credits: this.#credits,

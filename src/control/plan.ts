@@ -1,7 +1,7 @@
 import type { AllocatorName } from '../allocate/allocator.js';
 import { allocatorNamed } from '../allocate/allocator.js';
 import type { CreditBook } from '../allocate/credit.js';
-import { entitle } from '../allocate/entitle.js';
+import { entitle, withoutSurplus } from '../allocate/entitle.js';
 import { commonQuantile, quantileAt } from '../allocate/quantile.js';
 import type { AllocationRules } from '../allocate/rules.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
@@ -35,6 +35,11 @@ export interface PlanInput {
   deposited?: number;
   stepMs: number;
   borrow: boolean;
+  /**
+   * Without borrowing: whether what nobody is expected to ask for stays in the reservoir, as with borrowing, instead
+   * of being given out too. Default false.
+   */
+  keepsSurplus?: boolean | undefined;
   allocator: AllocatorName;
   /** What has been learnt about dividing; used by `proportional` where nothing can be lent. */
   rules?: AllocationRules | undefined;
@@ -96,7 +101,8 @@ export function plan(input: PlanInput): Plan {
   const leastOfAll = Math.min(input.leastBurst, burst / count);
   const demand = new Float64Array(count);
   let probability = 1;
-  if (borrow) {
+  const keepsSurplus = !borrow && (input.keepsSurplus ?? false);
+  if (borrow || keepsSurplus) {
     for (let i = 0; i < count; i++) {
       const covered = costs[i]! / (1 + costs[i]!);
       demand[i] = quantileAt(quantiles, i * quantileCount, covered);
@@ -114,9 +120,11 @@ export function plan(input: PlanInput): Plan {
     ratePerSec,
     ...(input.credits && { accounts: { book: input.credits, slots: rows, seconds: stepS } }),
   };
-  const rates = borrow ? entitle(input.allocator, request) : allocatorNamed(input.allocator)(request);
+  const kept = borrow ? entitle : keepsSurplus ? withoutSurplus : undefined;
+  const rates = kept ? kept(input.allocator, request) : allocatorNamed(input.allocator)(request);
 
-  const spread = rates.reduce((a, b) => a + b, 0);
+  // Burst that belongs to a rate which is kept is kept with it.
+  const spread = keepsSurplus ? ratePerSec : rates.reduce((a, b) => a + b, 0);
   // Deposits come out of the reservoir's part alone: taken from the buckets' they would leave a target that
   // is owed its reservation without a bucket to collect it in.
   const free = Math.max(0, burst - (input.deposited ?? 0));

@@ -10,6 +10,7 @@ export class Ledger implements ControlledTable {
   readonly #isReal: (slot: number) => boolean;
   /** Tokens/s allocated to real targets together. */
   #ratePerSec = 0;
+  readonly #lends: boolean;
   #granted = 0;
   #used = 0;
   #lent = 0;
@@ -18,9 +19,11 @@ export class Ledger implements ControlledTable {
   #filling: Float64Array;
   #reading: Float64Array;
 
-  constructor(table: BucketTable, isReal: (slot: number) => boolean) {
+  /** @param lends whether what goes back to the reservoir serves others */
+  constructor(table: BucketTable, isReal: (slot: number) => boolean, lends: boolean) {
     this.#table = table;
     this.#isReal = isReal;
+    this.#lends = lends;
     const cells = (table.capacity + 1) * table.constants.collect.columns;
     this.#filling = new Float64Array(cells);
     this.#reading = new Float64Array(cells);
@@ -118,7 +121,7 @@ export class Ledger implements ControlledTable {
   }
 
   #lend(tokens: number): void {
-    if (this.counting) this.#lent += Math.max(0, tokens);
+    if (this.counting && this.#lends) this.#lent += Math.max(0, tokens);
   }
 
   #reservoirTokens(): number {

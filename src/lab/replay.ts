@@ -10,6 +10,7 @@ import { runArm } from './run.js';
 import { pooled, type Scene, sceneOf } from './scene.js';
 import type { ArmScore, DecisionSink } from './score.js';
 import type { ArmName, ReplayOptions, ReplaySettings } from './settings.js';
+import { type Pareto, sweep } from './sweep.js';
 
 export interface ReplayResult {
   trace: { file: string; requests: number; targets: number; durationS: number; meanRate: number };
@@ -17,12 +18,14 @@ export interface ReplayResult {
   arms: Partial<Record<ArmName, ArmScore>>;
   /** Part of what foresight would save over reacting that the forecast saves; null when there is little to save. */
   capture: number | null;
+  /** With `pareto`: what each arm throttles against what it withholds. */
+  pareto?: Pareto;
 }
 
 export interface ReplayHooks {
   sink?: DecisionSink;
   /** @param done from 0 to 1 */
-  progress?: (done: number, arm: ArmName) => void;
+  progress?: (done: number, label: string) => void;
 }
 
 /** Who plays for each name, and on which stage. Where there are several, the one that throttles least is reported. */
@@ -77,6 +80,9 @@ export async function replay(trace: Trace, options: ReplayOptions, hooks: Replay
     }
     arms[name] = best!.score;
   }
+  const pareto = options.pareto
+    ? await sweep(scene, (done, arm) => hooks.progress?.(done, `curve of ${arm}`))
+    : undefined;
   return {
     trace: {
       file: trace.file,
@@ -88,6 +94,7 @@ export async function replay(trace: Trace, options: ReplayOptions, hooks: Replay
     settings,
     arms,
     capture: captureOf(arms),
+    ...(pareto && { pareto }),
   };
 }
 

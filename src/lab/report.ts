@@ -1,5 +1,7 @@
+import { comparedAtWithheld } from './pareto.js';
 import type { ReplayResult } from './replay.js';
 import type { ArmScore } from './score.js';
+import type { Pareto } from './sweep.js';
 import { formatDuration } from './units.js';
 
 const percent = (fraction: number): string => `${(fraction * 100).toFixed(2)} %`;
@@ -17,17 +19,14 @@ const columns: readonly [string, (score: ArmScore) => string][] = [
 ];
 
 /** A replay's result as a table for people. */
-export function replayTable({ trace, settings, arms, capture }: ReplayResult): string {
-  const head = ['arm', ...columns.map(([name]) => name)];
-  if (settings.hogs > 0) head.push('to hogs');
+export function replayTable({ trace, settings, arms, capture, pareto }: ReplayResult): string {
+  const shown = [...columns];
+  if (settings.hogs > 0) shown.push(['to hogs', (score) => amount(score.hogAdmitted)]);
+  if (settings.hogs > 1) shown.push(['min-max ratio', (score) => (score.minMaxRatio ?? 1).toFixed(3)]);
   const rows = Object.entries(arms).map(([name, score]) => [
     score.variant === undefined ? name : `${name} (${score.variant})`,
-    ...columns.map(([, of]) => of(score)),
-    ...(settings.hogs > 0 ? [amount(score.hogAdmitted)] : []),
+    ...shown.map(([, of]) => of(score)),
   ]);
-  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i]!.length)));
-  const line = (row: string[]): string =>
-    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  ');
   const first = Object.values(arms)[0];
   return [
     `${trace.file}: ${amount(trace.requests)} requests of ${trace.targets} targets in ${amount(trace.durationS)} s, ` +
@@ -39,18 +38,60 @@ export function replayTable({ trace, settings, arms, capture }: ReplayResult): s
       (settings.holders > 0 ? `, ${settings.holders} holders` : ''),
     `scored: from ${percent(settings.warmup)} of the time on, ${amount(first?.offered ?? 0)} tokens offered`,
     '',
-    line(head),
-    widths.map((width) => '-'.repeat(width)).join('  '),
-    ...rows.map(line),
+    ...aligned(['arm', ...shown.map(([name]) => name)], rows),
     '',
     capture === null
       ? 'capture: none, because foresight could save too little here, or an arm it needs was left out'
       : `capture: ${percent(capture)} of what perfect foresight would save over the best reactive arm`,
+    ...(pareto ? ['', ...paretoLines(pareto, trace.meanRate)] : []),
   ].join('\n');
 }
 
+function paretoLines(pareto: Pareto, meanRate: number): string[] {
+  const curves = Object.entries(pareto);
+  const summary = curves.map(([name, { throttledAtWithheld, tried, lawViolations }]) => [
+    name,
+    ...comparedAtWithheld.map((at) => {
+      const fraction = throttledAtWithheld[at];
+      return fraction === null || fraction === undefined ? '–' : percent(fraction);
+    }),
+    String(tried),
+    String(lawViolations),
+  ]);
+  const points = curves.flatMap(([name, { curve }]) =>
+    curve.map((point) => [
+      `${name}${point.variant && ` (${point.variant})`}`,
+      point.withheld.toFixed(3),
+      percent(point.throttledFraction),
+    ]),
+  );
+  return [
+    `throttled at so much withheld, in multiples of the mean demand of ${amount(meanRate)} tokens/s:`,
+    '',
+    ...aligned(['arm', ...comparedAtWithheld.map((at) => `at ${at}`), 'settings tried', 'law broken'], summary),
+    '',
+    'the curves:',
+    '',
+    ...aligned(['arm', 'withheld', 'throttled'], points),
+  ];
+}
+
+/** A table in plain text: the first column to the left, the others to the right. */
+function aligned(head: string[], rows: string[][]): string[] {
+  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i]!.length)));
+  const line = (row: string[]): string =>
+    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  ');
+  return [line(head), widths.map((width) => '-'.repeat(width)).join('  '), ...rows.map(line)];
+}
+
 /** A replay's result as the one JSON object of `--json`. */
-export function replayJson({ trace, settings, arms, capture }: ReplayResult): unknown {
+export function replayJson({ trace, settings, arms, capture, pareto }: ReplayResult): unknown {
   const { ratePerSec, burst, burstMs: _, stepMs, ...others } = settings;
-  return { trace, settings: { rate: ratePerSec, burst, step: formatDuration(stepMs), ...others }, arms, capture };
+  return {
+    trace,
+    settings: { rate: ratePerSec, burst, step: formatDuration(stepMs), ...others },
+    arms,
+    capture,
+    pareto,
+  };
 }

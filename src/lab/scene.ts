@@ -26,6 +26,8 @@ export interface Scene {
   floorBurst: number;
   /** Burst that stays in the reservoir to be lent, tokens; 0 without borrowing. */
   reservoirBurst: number;
+  /** Whether arms leave in the reservoir, unlent, what nobody wants, instead of giving everything out. */
+  keepsSurplus: boolean;
 }
 
 /** With borrowing, this part of the burst beyond the floors stays in the reservoir for whoever is short. */
@@ -59,6 +61,7 @@ export function sceneOf(trace: Trace, options: ReplayOptions): Scene {
     floorRate: (0.1 * settings.ratePerSec) / buckets,
     floorBurst,
     reservoirBurst: borrow ? Math.max(leastReservoir, reservoirPart * (burst - floorBurst * buckets)) : 0,
+    keepsSurplus: false,
   };
 }
 

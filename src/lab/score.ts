@@ -17,6 +17,11 @@ export interface ArmScore {
   /** What real targets were given and nobody used, against rate × scored time. */
   withheldFraction: number;
   hogAdmitted: number;
+  /**
+   * With two hogs and more: what the worst served got ÷ what the best served got. They are always backlogged and
+   * weigh the same, so fairness is 1.
+   */
+  minMaxRatio?: number;
   /** Admissions of the whole stream for which the resource had not enough tokens. */
   lawViolations: number;
 }
@@ -76,7 +81,14 @@ export class Score {
       utilization: part(admitted + hogAdmitted, capacity),
       withheldFraction: part(withheldTokens, capacity),
       hogAdmitted,
+      ...(names.length - targets > 1 && { minMaxRatio: minMaxRatio(this.#admitted.subarray(targets)) }),
       lawViolations: this.#law.violations,
     };
   }
+}
+
+/** 1 when all got the same, nothing included. */
+function minMaxRatio(tokens: Float64Array): number {
+  const most = tokens.reduce((a, b) => Math.max(a, b), 0);
+  return most > 0 ? tokens.reduce((a, b) => Math.min(a, b)) / most : 1;
 }

@@ -27,6 +27,8 @@ export interface ReplayOptions {
   warmup?: number;
   refine?: boolean;
   seed?: number;
+  /** Whether every arm's head-room is swept too. Default false. */
+  pareto?: boolean;
 }
 
 /** Every option as used. */
@@ -87,6 +89,9 @@ export function settle(options: ReplayOptions, trace: Trace, demand: Demand): Re
   const arms = options.arms ?? armNames.filter((name) => name !== 'shared' || borrow);
   if (arms.includes('shared') && !borrow)
     throw invalid('--arms: expected shared only with --borrow on, which is all it does, got --borrow off');
+
+  if (options.pareto && arms.every((name) => name === 'pool'))
+    throw invalid('--pareto: expected an arm with head-room in --arms, got pool alone');
 
   const rate = options.rate ?? { timesMean: 4 };
   const ratePerSec = 'tokensPerSec' in rate ? rate.tokensPerSec : rate.timesMean * demand.meanRate;

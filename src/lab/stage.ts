@@ -39,7 +39,7 @@ export class Stage implements Disposable {
     this.#handles = Array.from({ length: buckets }, () => this.table.addTarget({ mayBorrow: borrow }));
     this.#slots = Uint32Array.from(this.#handles, (handle) => this.table.slotOf(handle));
     for (let i = 0; i < targets; i++) this.#real[this.#slots[bucketOf[i]!]!] = 1;
-    this.ledger = new Ledger(this.table, (slot) => this.#real[slot] === 1);
+    this.ledger = new Ledger(this.table, (slot) => this.#real[slot] === 1, borrow);
     this.#handles.forEach((handle, i) => {
       const name = buckets === scene.names.length ? scene.names[i]! : `holder${i + 1}`;
       const entry = { name, handle, reservation: scene.floorRate, weight: 1, limit: Number.POSITIVE_INFINITY };

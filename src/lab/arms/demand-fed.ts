@@ -1,6 +1,6 @@
 import { allocatorNamed } from '../../allocate/allocator.js';
 import { CreditBook } from '../../allocate/credit.js';
-import { entitle } from '../../allocate/entitle.js';
+import { entitle, withoutSurplus } from '../../allocate/entitle.js';
 import { trim } from '../../allocate/fill.js';
 import type { Scene } from '../scene.js';
 import type { Stage } from '../stage.js';
@@ -38,13 +38,14 @@ export class DemandFed {
   }
 
   #publish(stage: Stage, demandPerSec: ArrayLike<number>): void {
-    const { settings, floorBurst, buckets, reservoirBurst } = this.#scene;
-    const { ratePerSec } = settings;
+    const { settings, floorBurst, buckets, reservoirBurst, keepsSurplus } = this.#scene;
+    const { ratePerSec, allocator, borrow } = settings;
     const accounts = { book: this.#credits, slots: this.#slots, seconds: settings.stepMs / 1000 };
     // Deposits may have taken all of the reservoir's burst, and what rounding left to it with it.
     const burst = (settings.burst - reservoirBurst) * (reservoirBurst > 0 ? 1 - 1e-6 : 1);
     const request = { demandPerSec, floorPerSec: this.#floors, ratePerSec, accounts };
-    const rates = settings.borrow ? entitle(settings.allocator, request) : allocatorNamed(settings.allocator)(request);
+    const kept = borrow ? entitle : keepsSurplus ? withoutSurplus : undefined;
+    const rates = kept ? kept(allocator, request) : allocatorNamed(allocator)(request);
     const shared = burst - floorBurst * buckets;
     for (let i = 0; i < buckets; i++) this.#bursts[i] = floorBurst + (shared * rates[i]!) / ratePerSec;
     stage.allocate(rates, trim(this.#bursts, burst));

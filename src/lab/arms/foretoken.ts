@@ -1,25 +1,40 @@
-import { ControlLoop } from '../../control/loop.js';
+import { ControlLoop, type StepReport } from '../../control/loop.js';
 import { ForecastEngine } from '../../forecast/engine.js';
+import type { Forecaster } from '../../forecast/forecaster.js';
 import { openMemoryHistory } from '../../history/memory.js';
 import { type Scene, tickMs } from '../scene.js';
 import type { Arm } from './arm.js';
 
-/** The product on the stage: its control loop over the stage's table, on the virtual clock. */
-export async function foretokenArm(scene: Scene): Promise<Arm> {
-  const { settings, buckets } = scene;
-  const { ratePerSec, burst, borrow, adjust, allocator, stepMs } = settings;
-  const engine = await ForecastEngine.open({
+export interface ForetokenSetting {
+  /** Default: one of its own, as `openForecasts` opens it. Closed with the arm. */
+  forecaster?: Forecaster;
+  /** Probability with which each target's demand is covered, above 0 and below 1. Default: the product's. */
+  coverage?: number;
+  /** Told of every step with its targets. */
+  onStep?: (report: StepReport) => void;
+}
+
+/** What the product forecasts with, so that it comes out the same again. */
+export const openForecasts = ({ settings, buckets }: Scene): Promise<Forecaster> =>
+  ForecastEngine.open({
     rows: buckets + 1,
-    stepMs,
-    horizonsMs: [stepMs],
+    stepMs: settings.stepMs,
+    horizonsMs: [settings.stepMs],
     refine: settings.refine,
     seed: settings.seed,
     deterministic: true,
   });
+
+/** The product on the stage: its control loop over the stage's table, on the virtual clock. */
+export async function foretokenArm(scene: Scene, setting: ForetokenSetting = {}): Promise<Arm> {
+  const { ratePerSec, burst, borrow, adjust, allocator, stepMs } = scene.settings;
+  const { coverage, onStep } = setting;
+  const engine = setting.forecaster ?? (await openForecasts(scene));
   const history = await openMemoryHistory();
   let loop: ControlLoop | undefined;
   return {
     name: 'foretoken',
+    ...(coverage !== undefined && { variant: `q${coverage}` }),
     enter(stage) {
       loop = new ControlLoop({
         table: stage.ledger,
@@ -33,6 +48,8 @@ export async function foretokenArm(scene: Scene): Promise<Arm> {
           tickMs,
           failSafeMs: 2 * stepMs,
           leastBurst: scene.floorBurst,
+          keepsSurplus: scene.keepsSurplus,
+          ...(coverage !== undefined && { throttlingCost: coverage / (1 - coverage) }),
         },
         history,
         engine,
@@ -44,7 +61,8 @@ export async function foretokenArm(scene: Scene): Promise<Arm> {
       loop!.tick(timeMs);
     },
     async plan({ timeMs }) {
-      await loop!.step(timeMs);
+      const report = await loop!.step(timeMs, 1, onStep !== undefined);
+      if (report) onStep?.(report);
     },
     async close() {
       await engine.close();

@@ -5,8 +5,9 @@ import { DemandFed } from './demand-fed.js';
 /**
  * The allocator fed with what will be asked for in the step that begins. What hogs ask for depends on what
  * they get, so nobody can know it beforehand: for them it is what they asked for in the step that ended.
+ * @param headRoom what that is multiplied by
  */
-export function oracleArm(scene: Scene): Arm {
+export function oracleArm(scene: Scene, headRoom = 1): Arm {
   const { trace, settings, bucketOf, targets, names } = scene;
   const fed = new DemandFed(scene);
   const coming = new Float64Array(scene.buckets);
@@ -14,6 +15,7 @@ export function oracleArm(scene: Scene): Arm {
   const hogBuckets = new Set(bucketOf.subarray(targets, names.length));
   return {
     name: 'oracle',
+    ...(scene.keepsSurplus && { variant: `x${headRoom}` }),
     plan({ stage, timeMs, demand, nextRequest }) {
       coming.fill(0);
       for (const bucket of hogBuckets) coming[bucket] = demand[bucket]! / stepS;
@@ -21,7 +23,10 @@ export function oracleArm(scene: Scene): Arm {
         const bucket = bucketOf[trace.target[i]!]!;
         if (!hogBuckets.has(bucket)) coming[bucket]! += trace.cost[i]! / stepS;
       }
-      fed.allocate(stage, coming);
+      fed.allocate(
+        stage,
+        coming.map((perSec) => perSec * headRoom),
+      );
     },
     replan: (stage, extraPerSec) => fed.allocateMore(stage, extraPerSec),
   };

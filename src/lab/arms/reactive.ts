@@ -4,7 +4,7 @@ import { DemandFed } from './demand-fed.js';
 
 /** Spans of the moving averages, steps; 1 is the last step alone. */
 const spans = [1, 2, 5, 10, 30] as const;
-const headRooms = [1, 2, 4] as const;
+const usualHeadRooms = [1, 2, 4] as const;
 
 /** The allocator fed with an exponential moving average of past rates, times a head-room. */
 function reactiveArm(scene: Scene, span: number, headRoom: number): Arm {
@@ -32,5 +32,5 @@ function reactiveArm(scene: Scene, span: number, headRoom: number): Arm {
 }
 
 /** Every way to follow the past that a replay tries; the best in hindsight is reported. */
-export const reactiveArms = (scene: Scene): (() => Arm)[] =>
+export const reactiveArms = (scene: Scene, headRooms: readonly number[] = usualHeadRooms): (() => Arm)[] =>
   spans.flatMap((span) => headRooms.map((headRoom) => () => reactiveArm(scene, span, headRoom)));
