@@ -8,10 +8,13 @@ import {
   type ForetokenOptions,
   type RequestInfo,
   type ResolvedOptions,
+  refuse,
   resolveOptions,
   type TargetOptions,
+  targetModes,
 } from './options.js';
 import { Leases } from './table/leases.js';
+import type { TargetMode } from './table/native.js';
 import { BucketTable, type RoleState } from './table/table.js';
 import { Waiters } from './table/waiters.js';
 import { Target } from './target.js';
@@ -207,6 +210,24 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     return this.table.isNamed ? this.table.role().holder !== 0 : (this.#controller?.alive ?? false);
   }
 
+  /** The resource's mode; a target may have its own. */
+  get mode(): TargetMode {
+    return this.#book.mode;
+  }
+
+  /**
+   * Changes the resource's mode while requests go on, for every thread and process. Targets with a mode of their own
+   * keep it, except that `off` is off for all; they have it back afterwards. In a table opened by name modes lie in the
+   * table: this sets the targets there are, but each process knows only of the own modes that it gave, and adds targets
+   * in its own mode.
+   * @throws INVALID_OPTION, CLOSED
+   */
+  setMode(mode: TargetMode): void {
+    this.#open('setMode');
+    if (!targetModes.includes(mode)) refuse('mode', `one of ${targetModes.map((m) => `"${m}"`).join(', ')}`, mode);
+    this.#book.mode = mode;
+  }
+
   /** Who holds the controller role of a table opened by name. @throws CLOSED */
   role(): RoleState {
     return this.table.role();
@@ -247,7 +268,8 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   }
 
   /**
-   * Changes what is given; the rest stays. Tokens held are kept up to the new burst; none come of a change.
+   * Changes what is given; the rest stays. Tokens held are kept: none come of a change, and what a smaller bucket cannot
+   * hold goes back to the reservoir. A reservation is owed from the controller's next allocation on, within milliseconds.
    * @throws UNKNOWN_TARGET, OVERCOMMITTED (nothing is changed then), INVALID_OPTION
    */
   updateTarget(name: string, options: TargetOptions): void {

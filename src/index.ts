@@ -9,6 +9,7 @@ export type {
   RequestInfo,
   TargetOptions,
 } from './options.js';
+export type { TargetMode } from './table/native.js';
 export { listRegions, type RegionInfo, removeRegion } from './table/regions.js';
 export type { PeekResult, RoleState } from './table/table.js';
 export type { Completion, Target, TargetTotals } from './target.js';

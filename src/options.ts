@@ -1,5 +1,6 @@
 import { type AllocatorName, allocatorNames } from './allocate/allocator.js';
 import { ForetokenError } from './errors.js';
+import type { TargetMode } from './table/native.js';
 import { isRegionName } from './table/regions.js';
 
 /** What a request is, to a cost function: its bytes, and whatever else the caller put on it. */
@@ -40,6 +41,12 @@ export interface ForetokenOptions {
    * credits that later bursts spend. Default `max-min`.
    */
   allocator?: AllocatorName;
+  /**
+   * What becomes of decisions. `enforce`: they hold. `shadow`: they are made and counted, but who would be denied or
+   * have to wait is admitted at once. `off`: everybody is admitted and only counted, so that forecasts go on learning.
+   * A target may have a mode of its own. Changed by `setMode`. Default `enforce`.
+   */
+  mode?: TargetMode;
   /** What forecasts. Default `auto`: a mixture of the LSTM and classical forecasters. */
   engine?: EngineName;
   /** Whether the LSTM is refined on this system's own history. Default true. */
@@ -87,6 +94,11 @@ export interface TargetOptions {
   limit?: number;
   /** Burst of that limit, tokens. Default one second of the limit, at least 1. */
   limitBurst?: number;
+  /**
+   * What becomes of its decisions, whatever the resource's mode, unless that is `off`: then the target is off as well.
+   * `inherit` follows the resource's. Default `inherit`.
+   */
+  mode?: TargetMode | 'inherit';
 }
 
 export interface AcquireOptions {
@@ -100,6 +112,7 @@ export type ResolvedOptions = Required<Omit<ForetokenOptions, 'name' | 'modelPat
   Pick<ForetokenOptions, 'name' | 'modelPath' | 'onEvent'>;
 export type ResolvedTarget = { reservation: number; weight: number; limit: number; limitBurst: number };
 
+export const targetModes: readonly TargetMode[] = ['enforce', 'shadow', 'off'];
 export const defaultHorizonsMs: readonly number[] = [5_000, 30_000, 300_000];
 const defaultDeadlineMs = 30_000;
 const longestDeadlineMs = 3_600_000;
@@ -165,6 +178,7 @@ const openKeys: readonly (keyof ForetokenOptions)[] = [
   'borrow',
   'cost',
   'allocator',
+  'mode',
   'engine',
   'refine',
   'modelPath',
@@ -196,6 +210,7 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
     borrow: booleanOption('borrow', o.borrow, true),
     cost: costOption(o.cost),
     allocator: choiceOption('allocator', o.allocator, 'max-min', allocatorNames),
+    mode: choiceOption('mode', o.mode, 'enforce', targetModes),
     engine: choiceOption('engine', o.engine, 'auto', ['auto', 'lstm', 'ewma', 'last']),
     refine: booleanOption('refine', o.refine, true),
     history: historyOption(o.history),
@@ -236,7 +251,8 @@ function horizonsOption(value: unknown, stepMs: number): readonly number[] {
 }
 
 export function resolveTarget(given: TargetOptions = {}): ResolvedTarget {
-  const o = plainObject('target', given, ['reservation', 'weight', 'limit', 'limitBurst']);
+  const o = plainObject('target', given, ['reservation', 'weight', 'limit', 'limitBurst', 'mode']);
+  choiceOption('mode', o.mode, 'inherit', [...targetModes, 'inherit']);
   const reservation = numberOption('reservation', o.reservation, 0, { min: 0, max: largestNumber });
   const limit = o.limit === undefined || o.limit === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : o.limit;
   if (limit !== Number.POSITIVE_INFINITY)

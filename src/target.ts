@@ -1,6 +1,7 @@
 import { ForetokenError } from './errors.js';
 import { type AcquireOptions, type Cost, checkCost, costOf, type RequestInfo, resolveAcquire } from './options.js';
 import type { Lease, Leases } from './table/leases.js';
+import type { TargetMode } from './table/native.js';
 import type { BucketTable, Handle, PeekResult } from './table/table.js';
 import type { Waiters } from './table/waiters.js';
 
@@ -13,14 +14,22 @@ export interface Completion {
 }
 
 /**
- * Running totals of a target since it was added. Tokens are net of refunds. A request that waits counts as denied until
- * it is admitted; one that gives up stays denied.
+ * Running totals of a target since it was added. Every request is in one of `admitted`, `denied`, `shadowDenied` and
+ * `unmetered`. Tokens are net of refunds. A request that waits counts as denied until it is admitted; one that gives up
+ * stays denied.
  */
 export interface TargetTotals {
+  /** Admitted and charged. */
   admitted: number;
   denied: number;
+  /** Admitted because the mode was `shadow`; enforced, they would have been denied or made to wait. */
+  shadowDenied: number;
+  /** Admitted because the mode was `off`. */
+  unmetered: number;
   admittedTokens: number;
   deniedTokens: number;
+  shadowDeniedTokens: number;
+  unmeteredTokens: number;
   borrowedTokens: number;
   completions: number;
   readBytes: number;
@@ -167,17 +176,30 @@ export class Target {
     if (decision < 0) this.#check(decision, 1);
   }
 
+  /** What becomes of its decisions now: its own mode or the resource's. @throws UNKNOWN_TARGET, CLOSED */
+  get mode(): TargetMode {
+    return (this.#table.closed ? undefined : this.#table.modeOf(this.handle)) ?? this.#gone();
+  }
+
   /** @throws UNKNOWN_TARGET, CLOSED */
   totals(): TargetTotals {
     this.#lease?.giveBack();
     const { collect } = this.#table.constants;
     const row = this.#table.totals(this.handle) ?? this.#gone();
     const admittedTokens = row[collect.admittedTokens]!;
+    // The table counts whom it let pass among those it decided to deny; demand is gross, what passed net of refunds.
+    const shadowDenied = row[collect.passed]!;
+    const shadowDeniedTokens = row[collect.passedTokens]!;
+    const unmeteredTokens = row[collect.unmeteredTokens]!;
     return {
       admitted: row[collect.admitted]!,
-      denied: row[collect.denied]!,
+      denied: Math.max(0, row[collect.denied]! - shadowDenied),
+      shadowDenied,
+      unmetered: row[collect.unmetered]!,
       admittedTokens,
-      deniedTokens: row[collect.demandTokens]! - admittedTokens,
+      deniedTokens: Math.max(0, row[collect.demandTokens]! - admittedTokens - shadowDeniedTokens - unmeteredTokens),
+      shadowDeniedTokens,
+      unmeteredTokens,
       borrowedTokens: row[collect.borrowedTokens]!,
       completions: row[collect.completions]!,
       readBytes: row[collect.readBytes]!,

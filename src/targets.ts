@@ -1,5 +1,6 @@
 import { ForetokenError } from './errors.js';
 import { type ResolvedOptions, type ResolvedTarget, resolveTarget, type TargetOptions } from './options.js';
+import type { TargetMode } from './table/native.js';
 import type { BucketTable, Handle } from './table/table.js';
 
 /** A target this thread knows, and what it is owed. */
@@ -20,6 +21,14 @@ function merge(before: ResolvedTarget, options: TargetOptions): ResolvedTarget {
   return resolveTarget(merged);
 }
 
+function overcommitted(everyone: readonly Known[], ratePerSec: number): ForetokenError {
+  const reserved = everyone.reduce((sum, { settings }) => sum + settings.reservation, 0);
+  return new ForetokenError(
+    'OVERCOMMITTED',
+    `reservations: expected at most ${ratePerSec} tokens/s together, which the resource serves, got ${reserved}`,
+  );
+}
+
 /**
  * Targets by name and what each is owed. In a table that processes share by name all of that lies in the table: who
  * adds a name that exists gets the target there is, and what holds for all is computed from everyone's targets.
@@ -27,14 +36,29 @@ function merge(before: ResolvedTarget, options: TargetOptions): ResolvedTarget {
 export class TargetBook {
   readonly #table: BucketTable;
   readonly #options: Pick<ResolvedOptions, 'ratePerSec' | 'burst' | 'borrow'>;
+  /** Modes that targets were given of their own. */
+  readonly #modes = new Map<string, TargetMode>();
+  #mode: TargetMode;
   readonly #known = new Map<string, Known>();
   /** Of a shared table: everyone's, by slot, as of a version of its roster. */
   readonly #shared = new Map<number, Known>();
   #version = 0;
 
-  constructor(table: BucketTable, options: Pick<ResolvedOptions, 'ratePerSec' | 'burst' | 'borrow'>) {
+  constructor(table: BucketTable, options: Pick<ResolvedOptions, 'ratePerSec' | 'burst' | 'borrow' | 'mode'>) {
     this.#table = table;
     this.#options = options;
+    this.#mode = options.mode;
+  }
+
+  /** The resource's mode. */
+  get mode(): TargetMode {
+    return this.#mode;
+  }
+
+  /** Changes the resource's mode. In a table shared by name that reaches the targets there are, whoever added them. */
+  set mode(mode: TargetMode) {
+    this.#mode = mode;
+    for (const { name, handle } of this.#everyone()) if (this.#isThere(handle)) this.#applyMode(name, handle);
   }
 
   /** Undefined where no target has that name. */
@@ -61,6 +85,8 @@ export class TargetBook {
    */
   add(specs: readonly TargetSpec[]): Known[] {
     const added: Known[] = [];
+    /** Those whose mode is set: a target that another process added keeps its own unless one is given here. */
+    const moded: { known: Known; own: TargetOptions['mode'] }[] = [];
     /** Puts back what was there before, in the order it was changed. */
     const undo: (() => void)[] = [];
     try {
@@ -70,10 +96,11 @@ export class TargetBook {
             'INVALID_ARGUMENT',
             `name: expected a string that is not empty, got ${typeof name === 'string' ? JSON.stringify(name) : String(name)}`,
           );
-        if (this.#known.has(name) && this.#isThere(this.#known.get(name)!))
+        if (this.#known.has(name) && this.#isThere(this.#known.get(name)!.handle))
           throw new ForetokenError('DUPLICATE_TARGET', `a target named ${JSON.stringify(name)} exists`);
-        const known = this.#put(name, options, undo);
+        const { known, isNew } = this.#put(name, options, undo);
         this.#known.set(name, known);
+        if (isNew || options.mode !== undefined) moded.push({ known, own: options.mode });
         added.push(known);
         this.#applyLimit(known);
       }
@@ -84,6 +111,7 @@ export class TargetBook {
       if (added.length > 0) this.#applyFallbacks([]);
       throw error;
     }
+    for (const { known, own } of moded) this.#setOwnMode(known, own ?? 'inherit');
     for (const { handle } of added) this.#table.endow(handle);
     return added;
   }
@@ -101,6 +129,7 @@ export class TargetBook {
       throw error;
     }
     this.#applyLimit(known);
+    if (options.mode !== undefined) this.#setOwnMode(known, options.mode);
     return known;
   }
 
@@ -109,6 +138,7 @@ export class TargetBook {
     const known = this.#must(name);
     this.#table.removeTarget(known.handle);
     this.#known.delete(name);
+    this.#modes.delete(name);
     this.#applyFallbacks([]);
     return known;
   }
@@ -120,33 +150,44 @@ export class TargetBook {
   }
 
   /** Another process may have removed it. */
-  #isThere({ handle }: Known): boolean {
+  #isThere(handle: Handle): boolean {
     return this.#table.totals(handle) !== undefined;
   }
 
-  #put(name: string, options: TargetOptions, undo: (() => void)[]): Known {
+  #put(name: string, options: TargetOptions, undo: (() => void)[]): { known: Known; isNew: boolean } {
     const settings = resolveTarget(options);
     const mayBorrow = this.#options.borrow;
     if (!this.#table.isNamed) {
       const handle = this.#table.addTarget({ mayBorrow });
       undo.push(() => this.#table.removeTarget(handle));
-      return { name, handle, settings };
+      return { known: { name, handle, settings }, isNew: true };
     }
     const { handle, existed } = this.#table.putTarget(name, { mayBorrow, settings });
     if (!existed) {
       undo.push(() => this.#table.removeTarget(handle));
-      return { name, handle, settings };
+      return { known: { name, handle, settings }, isNew: true };
     }
     const known = { name, handle, settings: this.#table.lookUpTarget(name)?.settings ?? settings };
     const before = known.settings;
-    if (Object.keys(options).length === 0) return known;
+    if (Object.keys(options).length === 0) return { known, isNew: false };
     this.#describe(known, merge(before, options));
     undo.push(() => {
       this.#describe(known, before);
       this.#applyLimit(known);
       if (this.#options.borrow) this.#applyFallbacks([known]);
     });
-    return known;
+    return { known, isNew: false };
+  }
+
+  #setOwnMode({ name, handle }: Known, mode: TargetMode | 'inherit'): void {
+    if (mode === 'inherit') this.#modes.delete(name);
+    else this.#modes.set(name, mode);
+    this.#applyMode(name, handle);
+  }
+
+  #applyMode(name: string, handle: Handle): void {
+    const mode = this.#mode === 'off' ? 'off' : (this.#modes.get(name) ?? this.#mode);
+    if (this.#table.modeOf(handle) !== mode) this.#table.setMode(handle, mode);
   }
 
   #describe(known: Known, settings: ResolvedTarget): void {
@@ -167,7 +208,12 @@ export class TargetBook {
     const { ratePerSec, burst, borrow } = this.#options;
     if (borrow) {
       for (const { handle, settings } of changed)
-        this.#table.setFallback(handle, settings.reservation, (burst * settings.reservation) / ratePerSec);
+        try {
+          this.#table.setFallback(handle, settings.reservation, (burst * settings.reservation) / ratePerSec);
+        } catch (error) {
+          if (!(error instanceof ForetokenError) || error.code !== 'OVERCOMMITTED') throw error;
+          throw overcommitted(this.#everyone(), ratePerSec);
+        }
       return;
     }
     // Whoever else added a target meanwhile may have divided before this did, and without this one's.
@@ -184,11 +230,7 @@ export class TargetBook {
       reserved += settings.reservation;
       weights += settings.weight;
     }
-    if (reserved > ratePerSec)
-      throw new ForetokenError(
-        'OVERCOMMITTED',
-        `reservations add up to ${reserved} tokens/s, the resource serves ${ratePerSec}`,
-      );
+    if (reserved > ratePerSec) throw overcommitted(everyone, ratePerSec);
     const slots = this.#table.slots;
     const pairs = new Float64Array(slots * 2);
     for (const { handle, settings } of everyone) {

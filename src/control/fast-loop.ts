@@ -193,7 +193,9 @@ export class FastLoop {
       const asked = data[at + c.demandTokens]!;
       view.demand[i] = asked;
       // Who waits counts as denied when he comes and no longer once admitted; until then he is short in every tick.
-      view.denied[i] = Math.max(0, asked - data[at + c.admittedTokens]!, data[at + c.waitingTokens]!);
+      // Who is not metered is never short.
+      const metered = asked - data[at + c.unmeteredTokens]!;
+      view.denied[i] = Math.max(0, metered - data[at + c.admittedTokens]!, data[at + c.waitingTokens]!);
       view.borrowed[i] = data[at + c.borrowedTokens]!;
       admitted += data[at + c.admittedTokens]!;
       completions += data[at + c.completions]!;

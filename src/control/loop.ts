@@ -31,6 +31,12 @@ export interface StepReport {
   arrivals: number;
   demandTokens: number;
   admittedTokens: number;
+  /** Denied, and neither in shadow nor off. */
+  deniedTokens: number;
+  /** Admitted in shadow although enforced they would have been denied. */
+  shadowDeniedTokens: number;
+  /** Admitted because the mode was off. */
+  unmeteredTokens: number;
   borrowedTokens: number;
   depositedTokens: number;
   corrections: number;
@@ -306,13 +312,20 @@ export class ControlLoop {
       forecastQ50PerSec += this.#fast.view.q50PerSec[i]!;
       forecastQ90PerSec += this.#fast.view.q90PerSec[i]! - this.#fast.extraPerSec[i]!;
     }
+    const taken = (column: keyof Totals) => sum(this.#take(column));
+    const [demandTokens, admittedTokens] = [sum(record.demandTokens), sum(record.admittedTokens)];
+    const shadowDeniedTokens = taken('passedTokens');
+    const unmeteredTokens = taken('unmeteredTokens');
     const report: StepReport = {
       timeMs: wallMs,
       targets: this.#roster.slots.size,
       arrivals: sum(record.arrivals),
-      demandTokens: sum(record.demandTokens),
-      admittedTokens: sum(record.admittedTokens),
-      borrowedTokens: this.#take('borrowedTokens').reduce((a, b) => a + b, 0),
+      demandTokens,
+      admittedTokens,
+      deniedTokens: Math.max(0, demandTokens - admittedTokens - shadowDeniedTokens - unmeteredTokens),
+      shadowDeniedTokens,
+      unmeteredTokens,
+      borrowedTokens: taken('borrowedTokens'),
       ...this.#fast.takeCounts(),
       forecastQ50PerSec,
       forecastQ90PerSec,
@@ -382,5 +395,5 @@ const otherColumns = [
   'completions',
   'durationNs',
 ] as const;
-const totalColumns = ['demandTokens', 'borrowedTokens', ...otherColumns] as const;
+const totalColumns = ['demandTokens', 'borrowedTokens', 'passedTokens', 'unmeteredTokens', ...otherColumns] as const;
 type Totals = Record<(typeof totalColumns)[number], number>;

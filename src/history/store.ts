@@ -9,6 +9,7 @@ export interface StepRecord {
   targets: readonly string[];
   arrivals: Float64Array;
   admitted: Float64Array;
+  /** Decided to be denied; also those that shadow admitted all the same. */
   denied: Float64Array;
   /** Tokens asked for, admitted or not: the demand. */
   demandTokens: Float64Array;
