@@ -3,6 +3,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { longRangeFromMs } from '../dist/forecast/long-range.js';
 import { evaluate } from '../dist/lab/evaluate.js';
 import { readTrace } from '../dist/workload/trace.js';
 
@@ -18,8 +19,9 @@ if (files.length === 0) {
 const percent = (value) => (value === null ? '-' : `${(100 * value).toFixed(1)} %`);
 const seconds = (ms) => (ms % 60_000 === 0 ? `${ms / 60_000} min` : `${ms / 1000} s`);
 const row = (cells) => console.log(`| ${cells.join(' | ')} |`);
-row(['trace', 'step', 'horizon', 'gain', 'of the model alone', 'demand ≤ q90', 'CPU s per 1,000']);
-row(Array(7).fill('---'));
+const head = ['trace', 'step', 'horizon', 'gain', 'of the model alone', 'of ETS', 'of Prophet', 'demand ≤ q90'];
+row([...head, 'CPU s per 1,000', 'CPU s to fit ETS, Prophet']);
+row(Array(head.length + 2).fill('---'));
 const gains = [];
 for (const file of files.sort()) {
   const trace = await readTrace(join(folder, file));
@@ -28,12 +30,30 @@ for (const file of files.sort()) {
   const stepMs = Math.max(1000, trace.binMs ?? 0);
   const horizonsMs = trace.binMs ? [stepMs, 6 * stepMs] : [5_000, 30_000];
   if (trace.durationMs >= 7_000_000) horizonsMs.push(300_000);
-  const { engines, cpuSecondsPer1000TargetSteps: cpu } = await evaluate(trace, { stepMs, horizonsMs });
+  const {
+    engines,
+    cpuSecondsPer1000TargetSteps: cpu,
+    fittingCpuSeconds: fitting,
+  } = await evaluate(trace, { stepMs, horizonsMs });
   horizonsMs.forEach((horizonMs, h) => {
     const { gain, coverage90 } = engines.auto[h];
     if (horizonMs < 300_000) gains.push(gain ?? 0);
-    const alone = engines.lstm ? percent(engines.lstm[h].gain) : '-';
-    row([name, seconds(stepMs), seconds(horizonMs), percent(gain), alone, percent(coverage90), cpu.toPrecision(2)]);
+    // Below two minutes ETS and Prophet leave it to others.
+    const isFitted = horizonMs >= longRangeFromMs;
+    const alone = ['lstm', 'ets', 'prophet'].map((engine) =>
+      engines[engine] && (engine === 'lstm' || isFitted) ? percent(engines[engine][h].gain) : '-',
+    );
+    const fitted = isFitted ? [fitting.ets, fitting.prophet].map((s) => s?.toPrecision(2) ?? '-').join(', ') : '-';
+    row([
+      name,
+      seconds(stepMs),
+      seconds(horizonMs),
+      percent(gain),
+      ...alone,
+      percent(coverage90),
+      cpu.toPrecision(2),
+      fitted,
+    ]);
   });
 }
 console.log(

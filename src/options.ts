@@ -1,5 +1,6 @@
 import { type AllocatorName, allocatorNames } from './allocate/allocator.js';
 import { ForetokenError } from './errors.js';
+import { type EngineName, engineChoices } from './forecast/names.js';
 import type { TargetMode } from './table/native.js';
 import { isRegionName } from './table/regions.js';
 
@@ -13,7 +14,7 @@ export interface RequestInfo {
 /** How a request becomes tokens: one each, its bytes (at least 1), or a function of it. */
 export type Cost = 'requests' | 'bytes' | ((request: RequestInfo) => number);
 
-export type EngineName = 'auto' | 'lstm' | 'ewma' | 'last';
+export type { EngineName };
 
 export interface HistoryOptions {
   /** Folder of the DuckDB file; made if it is missing. */
@@ -47,7 +48,10 @@ export interface ForetokenOptions {
    * A target may have a mode of its own. Changed by `setMode`. Default `enforce`.
    */
   mode?: TargetMode;
-  /** What forecasts. Default `auto`: a mixture of the LSTM and classical forecasters. */
+  /**
+   * What forecasts. Default `auto`: a mixture of the LSTM and classical forecasters, and of ETS and Prophet for the 16
+   * busiest targets at horizons of two minutes and more. Where the one asked for has no forecast, classical forecasters do it.
+   */
   engine?: EngineName;
   /** Whether the LSTM is refined on this system's own history. Default true. */
   refine?: boolean;
@@ -211,7 +215,7 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
     cost: costOption(o.cost),
     allocator: choiceOption('allocator', o.allocator, 'max-min', allocatorNames),
     mode: choiceOption('mode', o.mode, 'enforce', targetModes),
-    engine: choiceOption('engine', o.engine, 'auto', ['auto', 'lstm', 'ewma', 'last']),
+    engine: choiceOption('engine', o.engine, 'auto', engineChoices),
     refine: booleanOption('refine', o.refine, true),
     history: historyOption(o.history),
     stepMs,

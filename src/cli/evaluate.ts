@@ -1,6 +1,7 @@
 import { ForetokenError } from '../errors.js';
+import { engineChoices } from '../forecast/names.js';
 import { CsvFile } from '../lab/csv-file.js';
-import { defaultHorizonsMs, type EvaluateHooks, evaluate, evaluatedEngines } from '../lab/evaluate.js';
+import { defaultHorizonsMs, type EvaluateHooks, evaluate } from '../lab/evaluate.js';
 import { dumpHeader, dumpRows, evaluationJson, evaluationTable } from '../lab/evaluation-report.js';
 import { formatDuration, parseDurationMs, parseSwitch } from '../lab/units.js';
 import { readTrace } from '../workload/trace.js';
@@ -16,7 +17,7 @@ standard input.
   --cost requests|bytes       1 token a request (default), or its bytes
   --step TIME                 period of forecasting (default: 1s)
   --horizons LIST             how far ahead (default: ${defaultHorizonsMs.map(formatDuration).join(',')})
-  --engine NAME               ${evaluatedEngines.join(', ')} (default: ${evaluatedEngines[0]})
+  --engine NAME               ${engineChoices.join(', ')} (default: ${engineChoices[0]})
   --refine on|off             refine the model on the trace as it goes (default: on)
   --warmup F                  part of the duration that is learnt from and not scored (default: 0.5)
   --seed N                    (default: 1)
@@ -31,7 +32,7 @@ const flags = {
   cost: choice(['requests', 'bytes']),
   step: parseDurationMs,
   horizons: parseHorizons,
-  engine: choice(evaluatedEngines),
+  engine: choice(engineChoices),
   refine: parseSwitch,
   warmup: number(0, 0.99),
   seed,

@@ -6,13 +6,16 @@ import { readWeights } from '../learn/model.js';
 import type { RefineRequest, RefineResult } from '../learn/refine.js';
 import { Refiner } from '../learn/refiner.js';
 import { LiveWatch } from '../learn/watch.js';
+import { Blend } from './blend.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
 import { LastValue } from './last.js';
+import { LongRange } from './long-range.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
 import { Mixture, type Resolved } from './mixture.js';
+import { type EngineName, type FittedKind, fittedKinds } from './names.js';
 import { mostInReplay, RecentDemand, RefinementSchedule, refinementCpuPart, trainingStepCostMs } from './schedule.js';
 
-export type EngineName = 'auto' | 'lstm' | 'ewma' | 'last';
+export type { EngineName } from './names.js';
 
 export interface EngineEvent {
   kind: 'engine' | 'model';
@@ -39,7 +42,10 @@ export interface EngineOptions {
   rows: number;
   stepMs: number;
   horizonsMs: readonly number[];
-  /** Default `auto`: a mixture of the LSTM, refined and not, and classical forecasters. */
+  /**
+   * Default `auto`: a mixture of the LSTM, refined and not, of classical forecasters, and for the busiest rows and
+   * horizons of two minutes and more of ETS and Prophet. Where `ets` or `prophet` has nothing, classical forecasters do it.
+   */
   engine?: EngineName;
   /** Whether the LSTM is refined on what this engine sees. Default true. */
   refine?: boolean;
@@ -54,7 +60,13 @@ export interface EngineOptions {
 }
 
 /** Names by index in frames: what dominated a row's forecast. */
-const engineNames = ['classical', 'lstm', 'lstm-refined'] as const;
+const engineNames = ['classical', 'lstm', 'lstm-refined', 'ets', 'prophet'] as const;
+/** The forecasters that are fitted, of each engine that has any. */
+const fittedKindsOf: Partial<Record<EngineName, readonly FittedKind[]>> = {
+  auto: fittedKinds,
+  ets: ['ets'],
+  prophet: ['prophet'],
+};
 /** Longest that warming keeps the thread from its ticks, ms, beyond one step's work. */
 const warmSliceMs = 10;
 const q50 = quantileLevels.indexOf(0.5);
@@ -70,6 +82,8 @@ export class ForecastEngine implements Forecaster {
   readonly #lstm: LstmForecaster | undefined;
   readonly #weights: LstmWeights | undefined;
   readonly #mixture: Mixture;
+  readonly #longRange: LongRange | undefined;
+  readonly #blend: Blend | undefined;
   readonly #last: LastValue;
   readonly #recent: RecentDemand;
   readonly #schedule: RefinementSchedule;
@@ -133,6 +147,14 @@ export class ForecastEngine implements Forecaster {
       externals: this.name === 'auto' && lstm ? 2 : 0,
       seasonal: this.name !== 'ewma',
     });
+    const kinds = fittedKindsOf[this.name];
+    if (kinds && LongRange.appliesTo(options.horizonsMs)) {
+      const { stepMs, horizonsMs } = options;
+      const { deterministic } = this.#options;
+      const onEvent = (message: string) => this.#tell('engine', message);
+      this.#longRange = new LongRange({ kinds, stepMs, horizonsMs, deterministic, onEvent });
+      if (this.name === 'auto') this.#blend = new Blend(this.#longRange, stepMs, horizonsMs);
+    }
     this.#last = new LastValue(options.stepMs);
     this.#recent = new RecentDemand();
     this.#schedule = new RefinementSchedule(
@@ -164,6 +186,8 @@ export class ForecastEngine implements Forecaster {
   reset(row: number): void {
     this.#mixture.reset(row);
     this.#lstm?.reset(row);
+    this.#longRange?.reset(row);
+    this.#blend?.reset(row);
     this.#recent.reset(row);
   }
 
@@ -215,6 +239,12 @@ export class ForecastEngine implements Forecaster {
     return { ...(this.#lstm?.spentMs ?? { features: 0, model: 0 }), ...this.#spentMs };
   }
 
+  /** Processor time that fitting ETS and Prophet took in their own thread so far, ms. */
+  get fittingMs(): Partial<Record<FittedKind, number>> {
+    const { kinds, spentMs } = this.#longRange ?? { kinds: [], spentMs: [] };
+    return Object.fromEntries(kinds.map((kind, k) => [kind, spentMs[k]!]));
+  }
+
   /** Losses so far of each kind of forecaster, pooled over rows, relative to mean demand; one entry per horizon. */
   scores(): ReturnType<Mixture['scores']> {
     return this.#mixture.scores();
@@ -226,6 +256,7 @@ export class ForecastEngine implements Forecaster {
     await this.#refiner?.close();
     await this.#refining?.catch(() => {});
     await this.#writing;
+    await this.#longRange?.close();
     await this.#lstm?.close();
   }
 
@@ -243,11 +274,13 @@ export class ForecastEngine implements Forecaster {
     const inference = this.#infer(demand, rows);
     const began = performance.now();
     this.#mixture.observe(demand, rows, onResolved);
+    this.#blend?.observe(demand, rows);
     const scored = performance.now();
+    await this.#longRange?.observe(demand, rows);
     const frames = await inference;
     const inferred = performance.now();
     const external = this.name === 'auto' && this.#lstm ? [frames?.[0]?.quantiles, frames?.[1]?.quantiles] : [];
-    this.#mixture.predict(rows, external, this.#frame);
+    this.#mixture.predict(rows, external, this.#frame, this.#longRange && ((h) => this.#lookFar(h)));
     this.#spentMs.score += scored - began;
     this.#spentMs.mix += performance.now() - inferred;
     return frames;
@@ -359,6 +392,26 @@ export class ForecastEngine implements Forecaster {
       engine: resolved.engine,
       engines: engineNames,
     });
+  }
+
+  /** Puts in what the fitted forecasters say about a horizon. */
+  #lookFar(h: number): void {
+    const longRange = this.#longRange!;
+    const first = engineNames.indexOf(longRange.kinds[0]!);
+    if (this.#blend) {
+      this.#blend.amend(this.#frame, h, first);
+      return;
+    }
+    const horizon = longRange.horizons.indexOf(h);
+    if (horizon < 0) return;
+    const { rows, horizonsMs, quantiles, engine } = this.#frame;
+    const given = new Float32Array(quantileCount);
+    for (const row of longRange.rows) {
+      const at = row * horizonsMs.length + h;
+      if (row >= rows || !longRange.write(0, horizon, row, given, 0)) continue;
+      quantiles.set(given, at * quantileCount);
+      engine[at] = first;
+    }
   }
 
   /** The model's own quantiles; at each horizon those of the refined one as long as it is the better one there. */

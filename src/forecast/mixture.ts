@@ -104,8 +104,14 @@ export class Mixture {
    * Fills a frame from the end of the last observed step.
    * @param externals quantiles of other forecasters in the frame's layout; undefined, or NaN for a row, where one
    * has none now
+   * @param amend told when a horizon of the frame is filled; what it changes is what is resolved later
    */
-  predict(rows: number, externals: readonly (Float32Array | undefined)[], frame: ForecastFrame): void {
+  predict(
+    rows: number,
+    externals: readonly (Float32Array | undefined)[],
+    frame: ForecastFrame,
+    amend?: (horizon: number) => void,
+  ): void {
     const { quantiles, engine } = frame;
     frame.rows = rows;
     const count = this.#horizons.length;
@@ -122,6 +128,7 @@ export class Mixture {
         this.#streams.write(row, horizon.steps, this.#base, row * baseCount);
         engine[row * count + h] = this.#mix(h, row, externals, quantiles, at, rows > manyRows);
       }
+      amend?.(h);
       // Horizons take turns, so that no step pays for all of them.
       if ((this.#streams.steps + h) % horizon.every === 0) this.#hold(horizon, h, rows, externals, frame);
     });

@@ -115,38 +115,45 @@ export class Periods {
     const own = this.#own;
     const base = row * ringSteps;
     let mean = 0;
-    let most = 0;
     for (let i = 0; i < length; i++) {
       // A square root tames bursts: one huge one would otherwise outshout the rhythm.
       const value = Math.sqrt(this.#ring[base + ((this.#at - length + 1 + i + ringSteps) % ringSteps)]!);
       own[i] = value;
       mean += value / length;
-      most = Math.max(most, value);
     }
-    if (most === 0) return 0;
-    let variance = 0;
-    for (let i = 0; i < length; i++) {
-      own[i]! -= mean;
-      variance += own[i]! * own[i]!;
-    }
-    if (!(variance > 1e-9 * most * most)) return 0;
-    const limit = Math.min(longest, Math.floor(length / 2));
-    const correlation = this.#correlation;
-    let peak = 0;
-    for (let lag = 1; lag <= limit; lag++) {
-      let sum = 0;
-      for (let i = lag; i < length; i++) sum += own[i]! * own[i - lag]!;
-      correlation[lag] = (sum / variance) * (length / (length - lag));
-      if (lag >= shortest) peak = Math.max(peak, correlation[lag]!);
-    }
-    if (peak < leastCorrelation) return 0;
-    for (let lag = shortest; lag < limit; lag++)
-      if (
-        correlation[lag]! >= 0.9 * peak &&
-        correlation[lag]! >= correlation[lag - 1]! &&
-        correlation[lag]! >= correlation[lag + 1]!
-      )
-        return lag;
-    return 0;
+    return strongestPeriod(own.subarray(0, length), mean, this.#correlation);
   }
+}
+
+/**
+ * The shortest lag within 10 % of the highest peak of the autocorrelation; 0: no rhythm. Overwrites the values.
+ * @param correlation room for so many lags
+ */
+export function strongestPeriod(values: Float64Array, mean: number, correlation: Float64Array): number {
+  const { length } = values;
+  let variance = 0;
+  let most = 0;
+  for (let i = 0; i < length; i++) {
+    most = Math.max(most, values[i]!);
+    values[i]! -= mean;
+    variance += values[i]! * values[i]!;
+  }
+  if (!(variance > 1e-9 * most * most)) return 0;
+  const limit = Math.min(correlation.length - 1, Math.floor(length / 2));
+  let peak = 0;
+  for (let lag = 1; lag <= limit; lag++) {
+    let sum = 0;
+    for (let i = lag; i < length; i++) sum += values[i]! * values[i - lag]!;
+    correlation[lag] = (sum / variance) * (length / (length - lag));
+    if (lag >= shortest) peak = Math.max(peak, correlation[lag]!);
+  }
+  if (peak < leastCorrelation) return 0;
+  for (let lag = shortest; lag < limit; lag++)
+    if (
+      correlation[lag]! >= 0.9 * peak &&
+      correlation[lag]! >= correlation[lag - 1]! &&
+      correlation[lag]! >= correlation[lag + 1]!
+    )
+      return lag;
+  return 0;
 }

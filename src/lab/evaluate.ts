@@ -1,13 +1,13 @@
 import { ForetokenError } from '../errors.js';
-import { type EngineEvent, type EngineName, ForecastEngine } from '../forecast/engine.js';
+import { type EngineEvent, ForecastEngine } from '../forecast/engine.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
+import { LongRange } from '../forecast/long-range.js';
 import { LstmForecaster } from '../forecast/lstm.js';
+import { type EngineName, fittedKinds } from '../forecast/names.js';
 import type { Trace } from '../workload/trace.js';
 import { Baselines } from './baselines.js';
 import { type BestBaselines, type ForecastScore, HorizonScore } from './forecast-score.js';
 import { formatDuration } from './units.js';
-
-export const evaluatedEngines = ['auto', 'lstm', 'ewma', 'last'] as const satisfies readonly EngineName[];
 
 /** What an evaluation is asked for; left out: the default. */
 export interface EvaluateOptions {
@@ -38,6 +38,8 @@ export interface EvaluateResult {
   scoredSteps: number[];
   /** Processor time of all threads, spent in the engine asked for. */
   cpuSecondsPer1000TargetSteps: number;
+  /** Processor time of fitting ETS and Prophet, in their own thread, by engine that did nothing else in it, s. */
+  fittingCpuSeconds: Record<string, number>;
 }
 
 export interface EvaluateHooks {
@@ -54,7 +56,10 @@ export interface EvaluateHooks {
 
 export const defaultHorizonsMs: readonly number[] = [5_000, 30_000, 300_000];
 
-/** Scores an engine's forecasts on a trace. With `auto`, the model alone and unrefined is scored beside it. */
+/**
+ * Scores an engine's forecasts on a trace. With `auto`, the model alone and unrefined is scored beside it, and, where a
+ * horizon is long enough for them, ETS and Prophet.
+ */
 export async function evaluate(
   trace: Trace,
   options: EvaluateOptions = {},
@@ -74,24 +79,21 @@ export async function evaluate(
   const forecasters = new Map<string, Forecaster>();
   try {
     const { onEvent } = hooks;
-    forecasters.set(
-      engine,
-      await ForecastEngine.open({
-        rows,
-        stepMs,
-        horizonsMs,
-        engine,
-        refine,
-        seed,
-        deterministic: true,
-        ...(onEvent ? { onEvent } : {}),
-      }),
-    );
+    const common = { rows, stepMs, horizonsMs, seed, deterministic: true };
+    forecasters.set(engine, await ForecastEngine.open({ ...common, engine, refine, ...(onEvent ? { onEvent } : {}) }));
     if (engine === 'auto') {
       const model = await openModel(rows, stepMs, horizonsMs);
       if (model) forecasters.set('lstm', model);
+      if (LongRange.appliesTo(horizonsMs))
+        for (const kind of fittedKinds) forecasters.set(kind, await ForecastEngine.open({ ...common, engine: kind }));
     }
-    return await walk(trace, settings, forecasters, hooks);
+    const result = await walk(trace, settings, forecasters, hooks);
+    for (const kind of fittedKinds) {
+      const forecaster = forecasters.get(kind);
+      if (forecaster instanceof ForecastEngine)
+        result.fittingCpuSeconds[kind] = (forecaster.fittingMs[kind] ?? 0) / 1000;
+    }
+    return result;
   } finally {
     for (const forecaster of forecasters.values()) await forecaster.close();
   }
@@ -230,6 +232,7 @@ export async function walk(
     baselines: horizons.map(({ score }) => score.bestBaselines(part.meanRatePerTarget)),
     scoredSteps: horizons.map(({ score }) => score.steps),
     cpuSecondsPer1000TargetSteps: cpuMicros / 1e6 / ((targets * steps) / 1000),
+    fittingCpuSeconds: {},
   };
 }
 

@@ -24,7 +24,8 @@ export function* dumpRows(
 
 /** An evaluation's result as the one JSON object of `--json`. */
 export function evaluationJson(result: EvaluateResult): unknown {
-  const { trace, settings, meanRatePerTarget, engines, baselines, scoredSteps, cpuSecondsPer1000TargetSteps } = result;
+  const { trace, settings, meanRatePerTarget, engines, baselines, scoredSteps } = result;
+  const { cpuSecondsPer1000TargetSteps, fittingCpuSeconds } = result;
   const { stepMs, horizonsMs, ...others } = settings;
   const horizons = horizonsMs.map(formatDuration);
   const perHorizon = <T>(values: readonly T[]): Record<string, T> =>
@@ -37,6 +38,7 @@ export function evaluationJson(result: EvaluateResult): unknown {
     baselines: perHorizon(baselines),
     scoredSteps: perHorizon(scoredSteps),
     cpuSecondsPer1000TargetSteps,
+    fittingCpuSeconds,
   };
 }
 
@@ -45,7 +47,7 @@ const percent = (value: number | null): string => (value === null ? '-' : `${(va
 
 /** An evaluation's result as a table for people. */
 export function evaluationTable(result: EvaluateResult): string {
-  const { trace, settings, engines, baselines, cpuSecondsPer1000TargetSteps } = result;
+  const { trace, settings, engines, baselines, cpuSecondsPer1000TargetSteps, fittingCpuSeconds } = result;
   const head = ['horizon', 'engine', 'score', 'gain', 'coverage90'];
   const rows = settings.horizonsMs.flatMap((horizonMs, h) => {
     const { q50: low, q90: high, score } = baselines[h]!;
@@ -77,5 +79,8 @@ export function evaluationTable(result: EvaluateResult): string {
     ...rows.map(line),
     '',
     `${cpuSecondsPer1000TargetSteps.toPrecision(3)} s of processor time per 1,000 forecasts of a target`,
+    ...Object.entries(fittingCpuSeconds).map(
+      ([name, seconds]) => `${seconds.toPrecision(3)} s of processor time to fit ${name}, in a thread of its own`,
+    ),
   ].join('\n');
 }

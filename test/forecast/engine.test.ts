@@ -5,6 +5,7 @@ import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { type EngineEvent, type EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
 import { quantileCount } from '../../src/forecast/forecaster.js';
 import { shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
+import { engineChoices } from '../../src/forecast/names.js';
 import type { DemandMatrix } from '../../src/history/store.js';
 import { Lineage } from '../../src/learn/lineage.js';
 import { type LstmWeights, readWeights } from '../../src/learn/model.js';
@@ -72,7 +73,7 @@ describe('a model that cannot be used', () => {
 });
 
 describe('the engine', () => {
-  it.each(['auto', 'lstm', 'ewma', 'last'] as const)('repeats itself for the same demand (%s)', async (name) => {
+  it.each(engineChoices)('repeats itself for the same demand (%s)', async (name) => {
     const first = await run((await openWith({ engine: name })).engine, series);
     const second = await run((await openWith({ engine: name })).engine, series);
     expect(second).toEqual(first);

@@ -1,17 +1,16 @@
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type EngineEvent, type EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
 import { featureCount, featureVersion } from '../../src/forecast/features.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
 import { encodeWeights, modelShape, parameterCount } from '../../src/learn/model.js';
+import { installWithout } from './install.js';
 import { flawOf, kinds, poisson } from './series.js';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
 const series = poisson(30, 4, 12, kinds.periodic!);
 
 async function openWith(options: Partial<EngineOptions> = {}) {
@@ -89,17 +88,8 @@ describe('a rung of the ladder that breaks', () => {
   });
 
   it('(an inference runtime that cannot be loaded) is one event, and the next rung forecasts', async () => {
-    // The package as it is installed, but for one dependency that ends like one without its library.
     const place = folder();
-    for (const part of ['dist', 'models', 'package.json'])
-      cpSync(join(root, part), join(place, part), { recursive: true });
-    const modules = join(place, 'node_modules');
-    const broken = join(modules, 'onnxruntime-node');
-    mkdirSync(broken, { recursive: true });
-    for (const name of readdirSync(join(root, 'node_modules')))
-      if (name !== 'onnxruntime-node') symlinkSync(join(root, 'node_modules', name), join(modules, name));
-    writeFileSync(join(broken, 'package.json'), '{ "main": "index.js" }');
-    writeFileSync(join(broken, 'index.js'), 'throw new Error("libonnxruntime.so.1: cannot open shared object file");');
+    installWithout('onnxruntime-node', place);
     const script = `
       import { ForecastEngine } from './dist/forecast/engine.js';
       const events = [];

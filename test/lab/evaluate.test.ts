@@ -227,6 +227,25 @@ describe('evaluate', () => {
     expect(await run()).toEqual(first);
   });
 
+  it('scores ETS and Prophet beside the mixture at long horizons, and tells what they cost', async () => {
+    const random = new Random(7);
+    const lines = Array.from({ length: 200 }, (_, i) => `${i * 10_000},x,${random.poisson(60 + 40 * Math.sin(i / 9))}`);
+    const path = join(folder, 'long.csv');
+    writeFileSync(path, ['time_ms,target,count', ...lines].join('\n'));
+    const argv = [path, '--step', '10s', '--horizons', '10s,2m', '--refine', 'off'];
+    expect(await evaluateCommand([...argv, '--json'])).toBe(0);
+    const json = JSON.parse(output) as Json & { fittingCpuSeconds: Record<string, number> };
+    expect(Object.keys(json.engines)).toEqual(['auto', 'lstm', 'ets', 'prophet']);
+    expect(Object.keys(json.fittingCpuSeconds)).toEqual(['ets', 'prophet']);
+    const scores = Object.values(json.engines).map((horizons) => horizons['2m']!.score);
+    expect(new Set(scores).size).toBe(4);
+    for (const seconds of Object.values(json.fittingCpuSeconds)) expect(seconds).toBeGreaterThan(0);
+    output = '';
+    expect(await evaluateCommand([...argv, '--engine', 'prophet'])).toBe(0);
+    expect(output).toMatch(/^2m +prophet +\d\.\d{4}/m);
+    expect(output).toMatch(/^\d+\.?\d* s of processor time to fit prophet, in a thread of its own$/m);
+  });
+
   it('leaves empty what a horizon longer than the scored part cannot tell', async () => {
     expect(await evaluateCommand([file, '--horizons', '1s,1h', '--engine', 'last', '--json'])).toBe(0);
     const json = JSON.parse(output) as Json;
@@ -245,7 +264,7 @@ describe('evaluate', () => {
     [['--step', '5'], '--step: expected a duration above 0 such as 500ms, 5s, 2m or 1h, got "5"'],
     [['--horizons', '5s,,1s'], '--horizons: expected a duration above 0 such as 500ms, 5s, 2m or 1h, got ""'],
     [['--horizons', '60s,1m'], '--horizons: expected different durations, got "60s,1m"'],
-    [['--engine', 'crystal'], '--engine: expected auto or lstm or ewma or last, got "crystal"'],
+    [['--engine', 'crystal'], '--engine: expected auto or lstm or ets or prophet or ewma or last, got "crystal"'],
     [['--refine', 'yes'], '--refine: expected on or off, got "yes"'],
     [['--warmup', '1'], '--warmup: expected a number from 0 to 0.99, got "1"'],
     [['--step', '1h'], '--step: expected a period that fits into the scored part'],
