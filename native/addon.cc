@@ -644,20 +644,20 @@ bool textOf(const Napi::CallbackInfo& info, size_t i, std::string& text) {
   return !text.empty() && text.size() <= kLongestName;
 }
 
-Settings settingsAt(const double* values) { return {values[0], values[1], values[2], values[3]}; }
+Settings settingsAt(const double* values) { return {values[0], values[1], values[2], values[3], values[4]}; }
 
-// (name, mayBorrow, settings Float64Array): the handle. settings[4] comes back as 1 if there was one already.
+// (name, mayBorrow, settings Float64Array): the handle. settings[5] comes back as 1 if there was one already.
 Napi::Value putTarget(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
   std::string name;
-  double* settings = doubles(info, 2, 5);
+  double* settings = doubles(info, 2, 6);
   if (!a.region->isNamed() || !textOf(info, 0, name) || !settings) return status(info, kInvalid);
   Slot slot{};
   bool existed = false;
   const Status s = Directory(*a.region).put(name, number(info, 1) == 1 ? kMayBorrow : 0, settingsAt(settings), slot, existed, a.clock);
   if (s != kOk) return status(info, s);
-  settings[4] = existed;
+  settings[5] = existed;
   return Napi::Number::New(info.Env(), handleOf(slot));
 }
 
@@ -666,7 +666,7 @@ Napi::Value lookUpTarget(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
   std::string name;
-  double* out = doubles(info, 1, 4);
+  double* out = doubles(info, 1, 5);
   if (!a.region->isNamed() || !textOf(info, 0, name) || !out) return status(info, kStale);
   Slot slot{};
   Settings settings{};
@@ -681,7 +681,7 @@ Napi::Value describeTarget(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
   Slot slot{};
-  const double* settings = doubles(info, 1, 4);
+  const double* settings = doubles(info, 1, 5);
   if (!a.region->isNamed() || !settings) return status(info, kInvalid);
   if (!slotOf(number(info, 0), slot)) return status(info, kStale);
   return status(info, Directory(*a.region).set(slot, settingsAt(settings)));
@@ -693,7 +693,8 @@ Napi::Value rosterVersion(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), named ? static_cast<double>(Directory(*a.region).version()) : 0);
 }
 
-// (version): what has changed since, as [slot, handle, name, reservation, weight, limit, limitBurst, …], handle 0 and
+// (version): what has changed since, as [slot, handle, name, reservation, weight, limit, limitBurst,
+// throttlingCost, …], handle 0 and
 // name '' where nobody is any more. Or a negative status.
 Napi::Value roster(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
@@ -710,13 +711,13 @@ Napi::Value roster(const Napi::CallbackInfo& info) {
     rows.push_back({slot, std::string(name), settings});
   });
   if (s != kOk) return status(info, s);
-  auto array = Napi::Array::New(env, rows.size() * 7);
+  auto array = Napi::Array::New(env, rows.size() * 8);
   uint32_t at = 0;
   for (const Row& row : rows) {
     array.Set(at++, Napi::Number::New(env, row.slot.index));
     array.Set(at++, Napi::Number::New(env, row.name.empty() ? 0 : handleOf(row.slot)));
     array.Set(at++, Napi::String::New(env, row.name));
-    for (const double value : {row.settings.reservation, row.settings.weight, row.settings.limit, row.settings.limitBurst})
+    for (const double value : {row.settings.reservation, row.settings.weight, row.settings.limit, row.settings.limitBurst, row.settings.throttlingCost})
       array.Set(at++, Napi::Number::New(env, value));
   }
   return array;

@@ -342,4 +342,5 @@ const entryOf = ({ name, handle, settings }: Known): RosterEntry => ({
   reservation: settings.reservation,
   weight: settings.weight,
   limit: settings.limit,
+  throttlingCost: settings.throttlingCost,
 });

@@ -1,4 +1,5 @@
 import { type AllocatorName, allocatorNames } from './allocate/allocator.js';
+import { defaultThrottlingCost } from './allocate/quantile.js';
 import { ForetokenError } from './errors.js';
 import { type EngineName, engineChoices } from './forecast/names.js';
 import type { TargetMode } from './table/native.js';
@@ -103,6 +104,11 @@ export interface TargetOptions {
    * `inherit` follows the resource's. Default `inherit`.
    */
   mode?: TargetMode | 'inherit';
+  /**
+   * What denying it a token costs, against keeping one idle for it: at a cost of c it is given the c / (1 + c) quantile
+   * of its demand, and tokens are laid up for a burst of it the earlier the dearer it is. Above 0 up to 1e6; default 32.
+   */
+  throttlingCost?: number;
 }
 
 export interface AcquireOptions {
@@ -114,7 +120,13 @@ export interface AcquireOptions {
 /** Options as used: copied, defaulted, checked. */
 export type ResolvedOptions = Required<Omit<ForetokenOptions, 'name' | 'modelPath' | 'onEvent'>> &
   Pick<ForetokenOptions, 'name' | 'modelPath' | 'onEvent'>;
-export type ResolvedTarget = { reservation: number; weight: number; limit: number; limitBurst: number };
+export type ResolvedTarget = {
+  reservation: number;
+  weight: number;
+  limit: number;
+  limitBurst: number;
+  throttlingCost: number;
+};
 
 export const targetModes: readonly TargetMode[] = ['enforce', 'shadow', 'off'];
 export const defaultHorizonsMs: readonly number[] = [5_000, 30_000, 300_000];
@@ -255,7 +267,7 @@ function horizonsOption(value: unknown, stepMs: number): readonly number[] {
 }
 
 export function resolveTarget(given: TargetOptions = {}): ResolvedTarget {
-  const o = plainObject('target', given, ['reservation', 'weight', 'limit', 'limitBurst', 'mode']);
+  const o = plainObject('target', given, ['reservation', 'weight', 'limit', 'limitBurst', 'mode', 'throttlingCost']);
   choiceOption('mode', o.mode, 'inherit', [...targetModes, 'inherit']);
   const reservation = numberOption('reservation', o.reservation, 0, { min: 0, max: largestNumber });
   const limit = o.limit === undefined || o.limit === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : o.limit;
@@ -270,6 +282,11 @@ export function resolveTarget(given: TargetOptions = {}): ResolvedTarget {
       o.limitBurst === undefined
         ? Math.max(1, limit as number)
         : numberOption('limitBurst', o.limitBurst, undefined, { min: 0, above: true, max: largestNumber }),
+    throttlingCost: numberOption('throttlingCost', o.throttlingCost, defaultThrottlingCost, {
+      min: 0,
+      above: true,
+      max: 1e6,
+    }),
   };
 }
 

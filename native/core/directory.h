@@ -14,10 +14,10 @@
 namespace foretoken {
 
 struct Settings {
-  double reservation, weight, limit, limitBurst;  // tokens/s, relative, tokens/s, tokens
+  double reservation, weight, limit, limitBurst, throttlingCost;  // tokens/s, relative, tokens/s, tokens, relative
 };
 
-inline constexpr uint32_t kLongestName = 136;  // bytes of UTF-8
+inline constexpr uint32_t kLongestName = 128;  // bytes of UTF-8
 
 struct alignas(64) Record {
   std::atomic<uint64_t> version;  // the roster's when this was last changed, 0 if never

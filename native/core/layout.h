@@ -12,7 +12,7 @@
 namespace foretoken {
 
 inline constexpr uint64_t kMagic = 0x31304E4B544F4652ull;  // "RFOTKN01" read as little-endian bytes
-inline constexpr uint32_t kAbi = 4;
+inline constexpr uint32_t kAbi = 5;
 inline constexpr uint32_t kMaxCapacity = (1u << 24) - 2;
 
 // Threads beyond these count in the tallies, and cannot lease.

@@ -37,6 +37,9 @@ const mix = (values: ArrayLike<number>, at: number, place: Place): number => {
 export const quantileAt = (values: ArrayLike<number>, at: number, probability: number): number =>
   mix(values, at, placeOf(probability));
 
+/** A denied token counts as much as this many that lie idle: the 0.97 quantile is what is given. */
+export const defaultThrottlingCost = 32;
+
 export interface Needs {
   rows: number;
   /** Quantiles of each row's demand, any unit: of row i at `quantiles[i * stride + offset + level]`. */

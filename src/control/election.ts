@@ -167,9 +167,11 @@ export class Election {
   #readRoster(shift: Shift): void {
     const version = this.#table.rosterVersion;
     if (version === this.#rosterVersion) return;
-    for (const { slot, handle, name, reservation, weight, limit } of this.#table.rosterSince(this.#rosterVersion)) {
+    for (const { slot, handle, name, reservation, weight, limit, throttlingCost } of this.#table.rosterSince(
+      this.#rosterVersion,
+    )) {
       if (handle === 0) shift.vacate(slot);
-      else shift.put({ name, handle, reservation, weight, limit });
+      else shift.put({ name, handle, reservation, weight, limit, throttlingCost });
     }
     this.#rosterVersion = version;
   }

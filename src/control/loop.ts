@@ -239,7 +239,8 @@ export class ControlLoop {
       stepMs: this.#options.stepMs,
       borrow: this.#options.borrow,
       keepsSurplus: this.#options.keepsSurplus,
-      throttlingCost: throttlingCost === undefined ? undefined : new Float64Array(slots).fill(throttlingCost),
+      throttlingCost:
+        throttlingCost === undefined ? this.#roster.throttlingCost : new Float64Array(slots).fill(throttlingCost),
       allocator: this.#options.allocator,
       rules: this.#rules,
       credits: this.#credits,

@@ -2,7 +2,7 @@ import type { AllocatorName } from '../allocate/allocator.js';
 import { allocatorNamed } from '../allocate/allocator.js';
 import type { CreditBook } from '../allocate/credit.js';
 import { entitle, withoutSurplus } from '../allocate/entitle.js';
-import { commonQuantile, quantileAt } from '../allocate/quantile.js';
+import { commonQuantile, defaultThrottlingCost, quantileAt } from '../allocate/quantile.js';
 import type { AllocationRules } from '../allocate/rules.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
 
@@ -57,14 +57,17 @@ export interface Plan {
 }
 
 const q90 = quantileLevels.indexOf(0.9);
-/** A denied token counts as much as this many that lie idle: the 0.97 quantile is what is given. */
-export const defaultThrottlingCost = 32;
 /** With borrowing, this part of the burst is for the reservoir and for deposits out of it. */
 const reservoirPart = 0.5;
 /** Part of the burst that no deposit takes: a reservoir without burst cannot hold what flows back to it. */
 const keptPart = 0.1;
 /** Deposits may take this part of what the reservoir holds. */
 const depositPart = 0.5;
+/**
+ * Keeping a token in a deposit costs this much more than in a rate: it is lent to nobody until it is used or expires.
+ * At the default cost of throttling the 0.9 quantile is laid up.
+ */
+const depositCost = defaultThrottlingCost / 9;
 
 /**
  * From forecasts to rates, bursts and deposits.
@@ -139,7 +142,7 @@ export function plan(input: PlanInput): Plan {
     pairs[slot * 2] = rates[i]!;
     pairs[slot * 2 + 1] = own;
   });
-  return { pairs, deposits: deposits(input, rows, rates, pairs), probability };
+  return { pairs, deposits: deposits(input, rows, costs, rates, pairs), probability };
 
   /** Fills `demand` with what each is to be counted with where nothing can be lent, tokens a step. */
   function divide(): number {
@@ -183,15 +186,22 @@ function horizonFor(frame: ForecastFrame, stepMs: number): number {
 }
 
 /**
- * What targets are forecast to need within the shortest horizon beyond their level and rate, from what the
- * reservoir will hold once the plan is published, in proportion when it cannot serve all.
+ * What targets are forecast to need beyond their level and rate, from what the reservoir will hold once the plan is
+ * published, in proportion when it cannot serve all. Each has the horizon that asks for most: a token laid up for
+ * longer costs as much more as it lies longer, so at a later horizon less of the demand is worth covering, and
+ * who is dearer to throttle is provided for earlier.
  */
-function deposits(input: PlanInput, rows: number[], rates: Float64Array, pairs: Float64Array): Plan['deposits'] {
+function deposits(
+  input: PlanInput,
+  rows: number[],
+  costs: Float64Array,
+  rates: Float64Array,
+  pairs: Float64Array,
+): Plan['deposits'] {
   const { frame } = input;
   // Without borrowing all burst lies in the buckets already: there is no bank to move it from.
   if (!frame || !input.borrow) return [];
-  const at = horizonFor(frame, input.stepMs);
-  const horizonS = frame.horizonsMs[at]! / 1000;
+  const nearest = horizonFor(frame, input.stepMs);
   const stride = frame.horizonsMs.length * quantileCount;
   let available = Math.max(0, input.level[0]!);
   let reservoirBurst = input.burst - (input.deposited ?? 0);
@@ -201,11 +211,21 @@ function deposits(input: PlanInput, rows: number[], rates: Float64Array, pairs: 
     available += Math.max(0, input.level[slot]! - pairs[slot * 2 + 1]!);
     reservoirBurst -= pairs[slot * 2 + 1]!;
     if (slot >= frame.rows) return;
-    const need = frame.quantiles[slot * stride + at * quantileCount + q90]! * horizonS;
-    const tokens = need - Math.min(input.level[slot]!, pairs[slot * 2 + 1]!) - rates[i]! * horizonS;
-    if (tokens <= 0 || input.isGreedy?.(slot)) return;
-    found.push({ slot, tokens, forMs: frame.horizonsMs[at]! + input.stepMs });
-    wanted += tokens;
+    if (input.isGreedy?.(slot)) return;
+    const held = Math.min(input.level[slot]!, pairs[slot * 2 + 1]!);
+    const best = { slot, tokens: 0, forMs: 0 };
+    for (let at = nearest; at < frame.horizonsMs.length; at++) {
+      const horizonS = frame.horizonsMs[at]! / 1000;
+      const cost = ((costs[i]! / depositCost) * frame.horizonsMs[nearest]!) / frame.horizonsMs[at]!;
+      const perSec = quantileAt(frame.quantiles, slot * stride + at * quantileCount, cost / (1 + cost));
+      const tokens = (perSec - rates[i]!) * horizonS - held;
+      if (tokens <= best.tokens) continue;
+      best.tokens = tokens;
+      best.forMs = frame.horizonsMs[at]! + input.stepMs;
+    }
+    if (best.tokens <= 0) return;
+    found.push(best);
+    wanted += best.tokens;
   });
   const most = Math.min(available * depositPart, depositRoom(reservoirBurst, input.burst));
   const scale = Math.min(1, most / wanted);

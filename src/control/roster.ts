@@ -1,3 +1,4 @@
+import { defaultThrottlingCost } from '../allocate/quantile.js';
 import type { Handle } from '../table/table.js';
 
 /** A target as the control plane knows it. */
@@ -7,6 +8,8 @@ export interface RosterEntry {
   reservation: number;
   weight: number;
   limit: number;
+  /** Against keeping a token idle; default `defaultThrottlingCost`. */
+  throttlingCost?: number;
 }
 
 /** Who has which slot, in arrays the planner reads. */
@@ -17,6 +20,7 @@ export class Roster {
   floorPerSec = new Float64Array(64);
   weight = new Float64Array(64);
   limitPerSec = new Float64Array(64);
+  throttlingCost = new Float64Array(64);
   readonly slots = new Map<string, number>();
 
   put(entry: RosterEntry, slot: number): void {
@@ -27,6 +31,7 @@ export class Roster {
     this.floorPerSec[slot] = entry.reservation;
     this.weight[slot] = entry.weight;
     this.limitPerSec[slot] = entry.limit;
+    this.throttlingCost[slot] = entry.throttlingCost ?? defaultThrottlingCost;
     this.slots.set(entry.name, slot);
   }
 
@@ -44,7 +49,7 @@ export class Roster {
     const live = new Uint8Array(size * 2);
     live.set(this.live);
     this.live = live;
-    for (const name of ['floorPerSec', 'weight', 'limitPerSec'] as const) {
+    for (const name of ['floorPerSec', 'weight', 'limitPerSec', 'throttlingCost'] as const) {
       const bigger = new Float64Array(size * 2);
       bigger.set(this[name]);
       this[name] = bigger;

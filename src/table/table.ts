@@ -34,12 +34,13 @@ export interface LineLook {
   ahead: number;
 }
 
-/** A target's settings as processes share them: tokens/s, relative, tokens/s, tokens. */
+/** A target's settings as processes share them: tokens/s, relative, tokens/s, tokens, relative. */
 export interface TargetSettings {
   reservation: number;
   weight: number;
   limit: number;
   limitBurst: number;
+  throttlingCost: number;
 }
 
 /** A slot of the roster that has changed. `handle` 0: nobody has it any more. */
@@ -113,7 +114,7 @@ export class BucketTable {
   readonly #frame: Float64Array;
   readonly #ticket: BigUint64Array;
   readonly #look: LineLook = { decision: 0, waitMs: 0, ahead: 0 };
-  readonly #settings = new Float64Array(5);
+  readonly #settings = new Float64Array(6);
   readonly #role = new Float64Array(4);
   readonly #acquire: () => void;
   readonly #ask: Float64Array;
@@ -521,7 +522,7 @@ export class BucketTable {
       );
     const handle = this.#native.putTarget(name, options.mayBorrow ? 1 : 0, this.#written(options.settings));
     if (handle < 0) this.#refuse(handle, 'putTarget');
-    return { handle, existed: this.#settings[4] === 1 };
+    return { handle, existed: this.#settings[5] === 1 };
   }
 
   /** Undefined where no target has that name. */
@@ -529,8 +530,14 @@ export class BucketTable {
     const handle = this.#native.lookUpTarget(name, this.#settings);
     if (handle === this.constants.status.stale) return undefined;
     if (handle < 0) this.#refuse(handle, 'lookUpTarget');
-    const [reservation, weight, limit, limitBurst] = this.#settings as unknown as [number, number, number, number];
-    return { handle, settings: { reservation, weight, limit, limitBurst } };
+    const [reservation, weight, limit, limitBurst, throttlingCost] = this.#settings as unknown as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    return { handle, settings: { reservation, weight, limit, limitBurst, throttlingCost } };
   }
 
   /** Tells the other processes what a target is owed. Changes no rate by itself. */
@@ -548,8 +555,8 @@ export class BucketTable {
     const flat = this.#native.roster(version);
     if (typeof flat === 'number') this.#refuse(flat, 'rosterSince');
     const changes: RosterChange[] = [];
-    for (let at = 0; at < flat.length; at += 7) {
-      const [slot, handle, name, reservation, weight, limit, limitBurst] = flat.slice(at, at + 7) as [
+    for (let at = 0; at < flat.length; at += 8) {
+      const [slot, handle, name, reservation, weight, limit, limitBurst, throttlingCost] = flat.slice(at, at + 8) as [
         number,
         number,
         string,
@@ -557,14 +564,15 @@ export class BucketTable {
         number,
         number,
         number,
+        number,
       ];
-      changes.push({ slot, handle, name, reservation, weight, limit, limitBurst });
+      changes.push({ slot, handle, name, reservation, weight, limit, limitBurst, throttlingCost });
     }
     return changes;
   }
 
-  #written({ reservation, weight, limit, limitBurst }: TargetSettings): Float64Array {
-    this.#settings.set([reservation, weight, limit, limitBurst, 0]);
+  #written({ reservation, weight, limit, limitBurst, throttlingCost }: TargetSettings): Float64Array {
+    this.#settings.set([reservation, weight, limit, limitBurst, throttlingCost, 0]);
     return this.#settings;
   }
 

@@ -152,6 +152,59 @@ describe('a plan', () => {
     expect(deposits[0]!.forMs).toBe(6000);
   });
 
+  it('lays up the more and the earlier, the dearer a target is to throttle', () => {
+    const calm = [0, 0, 0, 0, 0];
+    const soon = [100, 200, 300, 400, 500];
+    const later = [500, 600, 700, 800, 900];
+    const frame: ForecastFrame = {
+      rows: 4,
+      horizonsMs: [1000, 10_000],
+      quantiles: Float32Array.from([...calm, ...calm, ...soon, ...calm, ...soon, ...calm, ...calm, ...later]),
+      engines: ['test'],
+      engine: new Uint8Array(4),
+    };
+    const laidUp = (cost: number) =>
+      plan(
+        inputOf([{ limit: 10 }, { limit: 10 }, { limit: 10 }], {
+          frame,
+          ratePerSec: 100_000,
+          burst: 100_000,
+          throttlingCost: Float64Array.from([0, cost, cost / 4, cost]),
+          level: Float64Array.from([90_000, 0, 0, 0]),
+        }),
+      ).deposits;
+    // At the default cost 9 to 1 for the deposit at the nearest horizon: the 0.9 quantile of what comes there.
+    const at32 = laidUp(32);
+    expect(at32[0]!.tokens).toBeCloseTo(300 - 10, 3);
+    expect(at32[0]!.forMs).toBe(2000);
+    expect(at32[1]!.tokens).toBeLessThan(200);
+    // Ten times as long a deposit costs ten times as much: far less than the median is worth covering.
+    expect(at32[2]!.forMs).toBe(11_000);
+    expect(at32[2]!.tokens).toBeLessThan(6000);
+    // Ten times as dear: as much is laid up ten seconds ahead as one second ahead before.
+    expect(laidUp(320)[2]!.tokens).toBeCloseTo(700 * 10, 2);
+  });
+
+  it('without borrowing covers who is dearer to throttle better, out of the part of the others', () => {
+    const q = [50, 75, 100, 150, 200];
+    const rates = (costs: number[]) =>
+      ratesOf(
+        plan(
+          inputOf([{ q }, { q }], {
+            borrow: false,
+            allocator: 'proportional',
+            ratePerSec: 160,
+            burst: 160,
+            throttlingCost: Float64Array.from([0, ...costs]),
+          }),
+        ).pairs,
+      );
+    expect(rates([32, 32])[0]).toBeCloseTo(80, 3);
+    const [dear, cheap] = rates([96, 32]) as [number, number];
+    expect(dear).toBeGreaterThan(90);
+    expect(dear + cheap).toBeCloseTo(160, 6);
+  });
+
   it('gives a target that is in debt no less than one that is empty', () => {
     const q = [400, 450, 500, 550, 600];
     const [empty] = ratesOf(plan(inputOf([{ q }])).pairs);

@@ -223,6 +223,8 @@ describe('options', () => {
     const foretoken = await openWith();
     expect(codeOf(() => foretoken.addTarget('a', { weight: 0 }))).toBe('INVALID_OPTION');
     expect(codeOf(() => foretoken.addTarget('a', { reservation: 10, limit: 5 }))).toBe('INVALID_OPTION');
+    for (const throttlingCost of [0, -1, Number.NaN, 1e7, '32' as never])
+      expect(codeOf(() => foretoken.addTarget('a', { throttlingCost }))).toBe('INVALID_OPTION');
     expect(codeOf(() => foretoken.addTarget('', {}))).toBe('INVALID_ARGUMENT');
     const a = foretoken.addTarget('a');
     expect((await rejection(a.acquire(1, { deadlineMs: -1 }))).code).toBe('INVALID_OPTION');

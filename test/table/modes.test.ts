@@ -94,7 +94,7 @@ describe("a target's mode", () => {
     const mine = BucketTable.create(options);
     const other = BucketTable.create(options);
     open.push(other);
-    const settings = { reservation: 0, weight: 1, limit: 0, limitBurst: 0 };
+    const settings = { reservation: 0, weight: 1, limit: 0, limitBurst: 0, throttlingCost: 32 };
     const { handle } = mine.putTarget('a', { mayBorrow: false, settings });
     expect(other.modeOf(handle)).toBe('enforce');
     expect(other.tryAcquire(handle, 20)).toBe(mine.constants.decision.tooLarge);

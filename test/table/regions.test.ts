@@ -100,13 +100,13 @@ describe('a table opened by name', () => {
     expect(codeOf(() => other.addTarget('a', { reservation: 2000 }))).toBe('OVERCOMMITTED');
     expect(other.addTarget('a').handle).toBe(mine.target('a').handle);
     expect(mine.target('a').peek().ratePerSec).toBeCloseTo(1000, 0);
-    expect(codeOf(() => mine.addTarget('n'.repeat(137)))).toBe('INVALID_ARGUMENT');
+    expect(codeOf(() => mine.addTarget('n'.repeat(129)))).toBe('INVALID_ARGUMENT');
   });
 
   it('finds its names again whatever is added and removed', async () => {
     const table = tableBy(named());
     opened.push(table);
-    const settings = { reservation: 0, weight: 1, limit: Number.POSITIVE_INFINITY, limitBurst: 1 };
+    const settings = { reservation: 0, weight: 1, limit: Number.POSITIVE_INFINITY, limitBurst: 1, throttlingCost: 32 };
     const there = new Map<string, number>();
     let seed = 7;
     for (let i = 0; i < 2000; i++) {

@@ -73,7 +73,7 @@ describe('a kill storm', () => {
       expect(failures).toEqual([]);
 
       // Whoever comes next can change, wait and acquire, whatever was going on when the last of them died.
-      const last = { reservation: 0, weight: 1, limit: Number.POSITIVE_INFINITY, limitBurst: 1 };
+      const last = { reservation: 0, weight: 1, limit: Number.POSITIVE_INFINITY, limitBurst: 1, throttlingCost: 32 };
       const { handle } = table.putTarget('last', { mayBorrow: true, settings: last });
       const waiters = new Waiters(table, 10);
       await waiters.join(handle, 1, 50_000, undefined);
