@@ -27,6 +27,7 @@ export const errorCodes = {
   REGION_PROCESSES: 'a named region is in use from another PID namespace',
   REGION_IN_USE: 'a region to be removed is open somewhere',
   REGION_MISSING: 'there is no region of that name',
+  NO_CONTROLLER: 'only a controller could answer, and this process or thread has none',
   ROLE_LOST: 'another process has taken the controller role',
   NATIVE_UNAVAILABLE: 'the native addon is not built or cannot be loaded',
 } as const;

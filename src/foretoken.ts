@@ -1,14 +1,17 @@
 import { Controller } from './control/controller.js';
+import type { Explanation } from './control/explain.js';
 import type { StepReport } from './control/loop.js';
 import type { RosterEntry } from './control/roster.js';
 import { ForetokenError } from './errors.js';
 import {
   type Cost,
   costOf,
+  type ExplainOptions,
   type ForetokenOptions,
   type RequestInfo,
   type ResolvedOptions,
   refuse,
+  resolveExplain,
   resolveOptions,
   type TargetOptions,
   targetModes,
@@ -68,9 +71,21 @@ class DataPlane {
   }
 
   protected make(name: string, handle: number): Target {
-    const target = new Target(name, handle, this.table, this.waiters, this.leases, this.#cost);
+    const target = new Target(name, handle, this.table, this.waiters, this.leases, this.#cost, (options) =>
+      this.explain(name, options),
+    );
     this.byName.set(name, target);
     return target;
+  }
+
+  /** @throws NO_CONTROLLER: only the thread that opened the table can ask its controller */
+  explain(_name: string, _options: ExplainOptions = {}): Promise<Explanation> {
+    return Promise.reject(
+      new ForetokenError(
+        'NO_CONTROLLER',
+        'explain: ask in the thread that opened the table; this one is attached to it',
+      ),
+    );
   }
 
   /**
@@ -287,6 +302,21 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     this.byName.delete(name);
     if (!this.table.isNamed) this.#controller?.remove(handle);
     this.waiters.dismiss(handle, new ForetokenError('UNKNOWN_TARGET', `target ${name} was removed`));
+  }
+
+  /**
+   * Why a target has the tokens it has: what was forecast, how far that was trusted, and what was made of it; as data,
+   * and as sentences in `text`. With `atMs`, as it was recorded last up to that time: decisions are kept for an hour,
+   * those of a step at its end as far as they changed by a tenth, of at most 500 targets a step.
+   * @throws UNKNOWN_TARGET, also when nothing is recorded; NO_CONTROLLER without a controller, when it has died, and
+   *   where another process controls; INVALID_OPTION, CLOSED, HISTORY_UNAVAILABLE
+   */
+  override async explain(name: string, options: ExplainOptions = {}): Promise<Explanation> {
+    this.#open('explain');
+    const atMs = resolveExplain(options);
+    if (!this.#controller) throw new ForetokenError('NO_CONTROLLER', 'explain: opened without a controller');
+    if (atMs === undefined) this.target(name);
+    return this.#controller.explain(name, atMs);
   }
 
   /** For `workerData` or a message: lets another thread of this process `attach`. A cost function cannot cross. */

@@ -117,6 +117,11 @@ export interface AcquireOptions {
   signal?: AbortSignal;
 }
 
+export interface ExplainOptions {
+  /** As it was at this time, Unix ms. Default: as it is now. */
+  atMs?: number;
+}
+
 /** Options as used: copied, defaulted, checked. */
 export type ResolvedOptions = Required<Omit<ForetokenOptions, 'name' | 'modelPath' | 'onEvent'>> &
   Pick<ForetokenOptions, 'name' | 'modelPath' | 'onEvent'>;
@@ -297,6 +302,11 @@ export function resolveAcquire(given: AcquireOptions = {}): { deadlineMs: number
     deadlineMs: numberOption('deadlineMs', o.deadlineMs, defaultDeadlineMs, { min: 0, max: longestDeadlineMs }),
     signal: o.signal as AbortSignal | undefined,
   };
+}
+
+export function resolveExplain(given: ExplainOptions): number | undefined {
+  const { atMs } = plainObject('explain', given, ['atMs']);
+  return atMs === undefined ? undefined : numberOption('atMs', atMs, undefined, { min: 0, max: largestNumber });
 }
 
 /** Tokens a request costs under an option. Bytes cost at least 1. Throws INVALID_ARGUMENT for a cost that is none. */

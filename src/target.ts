@@ -1,5 +1,14 @@
+import type { Explanation } from './control/explain.js';
 import { ForetokenError } from './errors.js';
-import { type AcquireOptions, type Cost, checkCost, costOf, type RequestInfo, resolveAcquire } from './options.js';
+import {
+  type AcquireOptions,
+  type Cost,
+  checkCost,
+  costOf,
+  type ExplainOptions,
+  type RequestInfo,
+  resolveAcquire,
+} from './options.js';
 import type { Lease, Leases } from './table/leases.js';
 import type { TargetMode } from './table/native.js';
 import type { BucketTable, Handle, PeekResult } from './table/table.js';
@@ -49,16 +58,26 @@ export class Target {
   readonly #waiters: Waiters;
   readonly #cost: Cost;
   readonly #leases: Leases;
+  readonly #explain: (options?: ExplainOptions) => Promise<Explanation>;
   #lease: Lease | undefined;
 
   /** @internal */
-  constructor(name: string, handle: Handle, table: BucketTable, waiters: Waiters, leases: Leases, cost: Cost) {
+  constructor(
+    name: string,
+    handle: Handle,
+    table: BucketTable,
+    waiters: Waiters,
+    leases: Leases,
+    cost: Cost,
+    explain: (options?: ExplainOptions) => Promise<Explanation>,
+  ) {
     this.name = name;
     this.handle = handle;
     this.#table = table;
     this.#waiters = waiters;
     this.#leases = leases;
     this.#cost = cost;
+    this.#explain = explain;
   }
 
   /**
@@ -174,6 +193,11 @@ export class Target {
         throw new ForetokenError('INVALID_ARGUMENT', `${name}: expected a finite number from 0, got ${String(value)}`);
     const decision = this.#table.complete(this.handle, readBytes, writeBytes, durationMs * 1e6);
     if (decision < 0) this.#check(decision, 1);
+  }
+
+  /** Why it has the tokens it has; see `Foretoken.explain`. */
+  explain(options?: ExplainOptions): Promise<Explanation> {
+    return this.#explain(options);
   }
 
   /** What becomes of its decisions now: its own mode or the resource's. @throws UNKNOWN_TARGET, CLOSED */

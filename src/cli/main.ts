@@ -8,6 +8,7 @@ const commands = {
   replay: 'play a recorded trace to Foretoken and to its rivals',
   evaluate: 'score the forecasts on a recorded trace',
   train: 'train the forecasting model',
+  explain: 'why a target had the tokens it had, from the history',
   regions: 'list and remove tables that processes share by name',
 } as const;
 

@@ -1,8 +1,9 @@
 import { Worker } from 'node:worker_threads';
-import { ForetokenError, fromErrorRecord } from '../errors.js';
+import { type ErrorRecord, ForetokenError, fromErrorRecord } from '../errors.js';
 import { prepareExit } from '../history/exit-gate.js';
 import type { ForetokenEvent } from '../options.js';
 import { workerFile } from '../paths.js';
+import type { Explanation } from './explain.js';
 import type { StepReport } from './loop.js';
 import type { ControllerData, FromController, ToController } from './protocol.js';
 import type { RosterEntry } from './roster.js';
@@ -11,6 +12,9 @@ import type { RosterEntry } from './roster.js';
 const stopPatienceMs = 10_000;
 /** Longest that the end of a process or thread waits for its controllers. */
 const exitPatienceMs = 5_000;
+
+const noController = (reason: string): ForetokenError =>
+  new ForetokenError('NO_CONTROLLER', `explain: there is no controller: ${reason}`);
 
 /** Controllers of this thread that have not ended. */
 const running = new Set<Controller>();
@@ -42,6 +46,8 @@ export class Controller {
   readonly #exited: Promise<void>;
   readonly #ended: Int32Array;
   #onStep: ((report: StepReport) => void) | undefined;
+  readonly #questions = new Map<number, { resolve: (answer: Explanation) => void; reject: (error: Error) => void }>();
+  #lastQuestion = 0;
   #alive = true;
   #stopping = false;
   /** Where the history lies. */
@@ -116,6 +122,18 @@ export class Controller {
     this.#send({ type: 'watch', rows });
   }
 
+  /** @throws UNKNOWN_TARGET, NO_CONTROLLER, HISTORY_UNAVAILABLE */
+  explain(name: string, atMs: number | undefined): Promise<Explanation> {
+    if (!this.#alive || this.#stopping) return Promise.reject(noController('it has ended'));
+    const id = ++this.#lastQuestion;
+    // Whoever asks waits for the answer: until then the process must not end.
+    this.#worker.ref();
+    this.#send({ type: 'explain', id, name, atMs });
+    return new Promise((resolve, reject) => {
+      this.#questions.set(id, { resolve, reject });
+    });
+  }
+
   async stop(): Promise<void> {
     if (!this.#alive) return;
     this.#stopping = true;
@@ -154,13 +172,24 @@ export class Controller {
 
   #receive(message: FromController): void {
     if (message.type === 'taken') this.history = message.history;
+    else if (message.type === 'explained') this.#answer(message.id, message.answer);
     else if (message.type === 'event') this.#onEvent(message.event);
     else if (message.type === 'step') this.#onStep?.(message.report);
+  }
+
+  #answer(id: number, answer: Explanation | ErrorRecord): void {
+    const question = this.#questions.get(id);
+    this.#questions.delete(id);
+    if (this.#questions.size === 0 && !this.#stopping) this.#worker.unref();
+    if ('code' in answer) question?.reject(fromErrorRecord(answer));
+    else question?.resolve(answer);
   }
 
   #died(reason: string): void {
     if (!this.#alive) return;
     this.#alive = false;
+    for (const { reject } of this.#questions.values()) reject(noController(reason));
+    this.#questions.clear();
     if (!this.#stopping)
       this.#onEvent({
         kind: 'controller',

@@ -1,5 +1,6 @@
-import { toErrorRecord } from '../errors.js';
+import { ForetokenError, toErrorRecord } from '../errors.js';
 import type { BucketTable } from '../table/table.js';
+import type { Explanation } from './explain.js';
 import type { ControllerData } from './protocol.js';
 import { Shift, type ShiftHooks } from './shift.js';
 
@@ -63,6 +64,12 @@ export class Election {
     if (!taken) return false;
     if (this.#failure !== undefined) throw this.#failure;
     return true;
+  }
+
+  /** @throws UNKNOWN_TARGET, NO_CONTROLLER where another process controls */
+  async explain(name: string, atMs: number | undefined): Promise<Explanation> {
+    if (this.#shift) return this.#shift.explain(name, atMs);
+    throw new ForetokenError('NO_CONTROLLER', 'explain: another process controls this table, and knows');
   }
 
   /** To be called every tick. */

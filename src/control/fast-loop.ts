@@ -22,7 +22,9 @@ export type ControlledTable = Pick<
   | 'reclaimExpired'
   | 'setBorrowShares'
   | 'extendValidity'
->;
+> &
+  /** A replay's table enforces everything. */
+  Partial<Pick<BucketTable, 'modeOf'>>;
 
 export interface FastLoopOptions {
   ratePerSec: number;
@@ -52,6 +54,10 @@ export class FastLoop {
   deposit = new Float64Array(64);
   /** Observed demand beyond the forecast, tokens/s: what a plan within the step must add to it. */
   extraPerSec = new Float64Array(64);
+  /** When what is left of a deposit expires, region time, ms. */
+  depositUntilMs = new Float64Array(64);
+  /** Tokens that corrections added or took back since `takeCounts`. */
+  correctedTokens = new Float64Array(64);
   /** Since `takeCounts`. */
   #corrections = 0;
   #depositedTokens = 0;
@@ -139,7 +145,10 @@ export class FastLoop {
 
   /** Moves tokens from the reservoir into a bucket. */
   move(handle: number, tokens: number, forMs: number): void {
-    this.#depositedTokens += this.#table.deposit(handle, tokens, forMs);
+    const moved = this.#table.deposit(handle, tokens, forMs);
+    this.#depositedTokens += moved;
+    const slot = this.#table.slotOf(handle);
+    if (moved > 0) this.depositUntilMs[slot] = Math.max(this.depositUntilMs[slot]!, this.#table.nowMs() + forMs);
   }
 
   /** Corrections and deposited tokens since it was called last. */
@@ -147,13 +156,21 @@ export class FastLoop {
     const counts = { corrections: this.#corrections, depositedTokens: this.#depositedTokens };
     this.#corrections = 0;
     this.#depositedTokens = 0;
+    this.correctedTokens.fill(0);
     return counts;
+  }
+
+  /** What a slot may borrow until the next tick, tokens. */
+  borrowShare(slot: number): number {
+    return this.#shares[slot]!;
   }
 
   /** Forgets a slot, because it was given to another target. */
   forget(slot: number): void {
     this.#monitor.reset(slot);
     this.extraPerSec[slot] = 0;
+    this.depositUntilMs[slot] = 0;
+    this.correctedTokens[slot] = 0;
     this.#shares[slot] = 0;
     this.view.q50PerSec[slot] = 0;
     this.view.q90PerSec[slot] = 0;
@@ -174,6 +191,8 @@ export class FastLoop {
     this.level = bigger(this.level);
     this.deposit = bigger(this.deposit);
     this.extraPerSec = bigger(this.extraPerSec);
+    this.depositUntilMs = bigger(this.depositUntilMs);
+    this.correctedTokens = bigger(this.correctedTokens);
     this.#monitor.grow(slots);
   }
 
@@ -245,6 +264,7 @@ export class FastLoop {
     for (const { slot, tokens } of corrections) {
       if (!this.#roster.live[slot]) continue;
       const handle = this.#roster.handles[slot]!;
+      this.correctedTokens[slot]! += tokens;
       if (tokens < 0) this.#table.withdraw(handle);
       else {
         // Less than a request costs would only be kept from whoever can use it.

@@ -6,6 +6,8 @@ import type { HistoryStore, StepRecord } from '../history/store.js';
 import { HistoryWatch } from '../history/watch.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
 import type { Activity } from '../table/table.js';
+import { Decisions } from './decisions.js';
+import { type Explanation, explainPast, explanationOf } from './explain.js';
 import { type ControlledTable, FastLoop } from './fast-loop.js';
 import { learnsRules, plan } from './plan.js';
 import type { Roster, RosterEntry } from './roster.js';
@@ -81,6 +83,7 @@ export class ControlLoop {
   readonly #rules = new AllocationRules();
   readonly #credits = new CreditBook();
   readonly #fast: FastLoop;
+  readonly #decisions: Decisions;
   #frame: ForecastFrame | undefined;
   #dirty = true;
   #hasTicked = false;
@@ -107,6 +110,15 @@ export class ControlLoop {
     this.#roster = parts.roster;
     this.#onEvent = parts.onEvent;
     this.#fast = new FastLoop(parts.table, parts.roster, parts.options);
+    this.#decisions = new Decisions({
+      fast: this.#fast,
+      roster: parts.roster,
+      credits: this.#credits,
+      allocator: parts.options.allocator,
+      ratePerSec: parts.options.ratePerSec,
+      modeOf: (handle) => parts.table.modeOf?.(handle),
+      nowMs: () => parts.table.nowMs(),
+    });
     for (const column of totalColumns) this.#sums.set(column, new Float64Array(64));
     this.#lastTickMs = parts.table.nowMs();
     // What happened before the loop began is not demand of its first step.
@@ -148,6 +160,20 @@ export class ControlLoop {
     this.settle();
   }
 
+  /**
+   * Why a target has what it has now, or had at a time of the last hour.
+   * @throws UNKNOWN_TARGET, also when nothing about it is recorded up to that time
+   */
+  async explain(name: string, wallMs: number, atMs?: number): Promise<Explanation> {
+    if (atMs !== undefined) return explainPast(this.#history, name, atMs);
+    const slot = this.#roster.slots.get(name);
+    if (slot === undefined) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${JSON.stringify(name)}`);
+    this.settle();
+    const now = this.#decisions.explain(slot, wallMs);
+    if (!now) throw new ForetokenError('UNKNOWN_TARGET', `nothing was decided about ${JSON.stringify(name)} so far`);
+    return explanationOf(name, now);
+  }
+
   /** Allocates anew if targets were added, changed or removed since the last allocation. */
   settle(): void {
     if (!this.#dirty) return;
@@ -184,6 +210,7 @@ export class ControlLoop {
       this.#rules.endStep();
       this.#credits.settle((missed * this.#options.stepMs) / 1000);
       const planned = this.#allocate();
+      this.#decisions.record(this.#history, wallMs);
       const report = this.#report(record, wallMs, slots);
       report.costMs = {
         collect: collected - started,
@@ -255,6 +282,7 @@ export class ControlLoop {
       this.#onEvent({ kind: 'controller', message: `allocation refused: ${error.message}`, timeMs: Date.now() });
       return { planMs: plannedAt - started, applyMs: 0 };
     }
+    this.#decisions.made(planned, this.#frame);
     for (const { slot, tokens, forMs } of planned.deposits) this.#fast.move(this.#roster.handles[slot]!, tokens, forMs);
     return { planMs: plannedAt - started, applyMs: performance.now() - plannedAt };
   }
@@ -359,6 +387,7 @@ export class ControlLoop {
     this.#rules.reset(slot);
     this.#credits.reset(slot);
     this.#fast.forget(slot);
+    this.#decisions.forget(slot);
     for (const sums of this.#sums.values()) sums[slot] = 0;
     if (this.#stepping) this.#changed.add(slot);
     this.#forgetForecast(slot);

@@ -54,6 +54,17 @@ export interface Plan {
   deposits: { slot: number; tokens: number; forMs: number }[];
   /** Probability with which each target's next step is covered. */
   probability: number;
+  reasons: PlanReasons;
+}
+
+/** Why each slot got its rate: arrays by slot, 0 for slots that were not planned for. */
+export interface PlanReasons {
+  /** Probability with which its demand until the next step is to be covered. */
+  quantile: Float64Array;
+  /** Horizon of the forecast that this is taken from, ms; 0 without a forecast. */
+  leadMs: Float64Array;
+  /** What the allocator was told that it asks for, tokens/s. */
+  demandPerSec: Float64Array;
 }
 
 const q90 = quantileLevels.indexOf(0.9);
@@ -85,7 +96,9 @@ export function plan(input: PlanInput): Plan {
   for (let slot = 1; slot < slots; slot++) if (live[slot]) rows.push(slot);
   const count = rows.length;
   const pairs = new Float64Array(slots * 2);
-  if (count === 0) return { pairs, deposits: [], probability: 1 };
+  const bySlot = () => new Float64Array(slots);
+  const reasons: PlanReasons = { quantile: bySlot(), leadMs: bySlot(), demandPerSec: bySlot() };
+  if (count === 0) return { pairs, deposits: [], probability: 1, reasons };
 
   const at = frame ? horizonFor(frame, input.stepMs) : 0;
   const stride = (frame?.horizonsMs.length ?? 1) * quantileCount;
@@ -109,10 +122,16 @@ export function plan(input: PlanInput): Plan {
     for (let i = 0; i < count; i++) {
       const covered = costs[i]! / (1 + costs[i]!);
       demand[i] = quantileAt(quantiles, i * quantileCount, covered);
+      reasons.quantile[rows[i]!] = covered;
       probability = Math.min(probability, covered);
     }
   } else probability = divide();
-  for (let i = 0; i < count; i++) demand[i]! /= stepS;
+  for (let i = 0; i < count; i++) {
+    demand[i]! /= stepS;
+    reasons.demandPerSec[rows[i]!] = demand[i]!;
+    reasons.leadMs[rows[i]!] = frame?.horizonsMs[at] ?? 0;
+    if (!borrow && !keepsSurplus) reasons.quantile[rows[i]!] = probability;
+  }
   const weights = Float64Array.from(rows, (slot) => input.weight[slot]!);
   const limits = Float64Array.from(rows, (slot) => input.limitPerSec[slot]!);
   const request = {
@@ -142,7 +161,7 @@ export function plan(input: PlanInput): Plan {
     pairs[slot * 2] = rates[i]!;
     pairs[slot * 2 + 1] = own;
   });
-  return { pairs, deposits: deposits(input, rows, costs, rates, pairs), probability };
+  return { pairs, deposits: deposits(input, rows, costs, rates, pairs), probability, reasons };
 
   /** Fills `demand` with what each is to be counted with where nothing can be lent, tokens a step. */
   function divide(): number {

@@ -1,5 +1,6 @@
 import type { ErrorRecord } from '../errors.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
+import type { Explanation } from './explain.js';
 import type { StepReport } from './loop.js';
 import type { RosterEntry } from './roster.js';
 
@@ -16,6 +17,8 @@ export interface ControllerData {
 export type ToController =
   | { type: 'put'; entry: RosterEntry }
   | { type: 'remove'; handle: number }
+  /** Answered by `explained` of the same id. */
+  | { type: 'explain'; id: number; name: string; atMs: number | undefined }
   /** Whether step reports carry a row per target. */
   | { type: 'watch'; rows: boolean }
   | { type: 'stop' };
@@ -26,4 +29,5 @@ export type FromController =
   | { type: 'taken'; history: string }
   | { type: 'failed'; error: ErrorRecord }
   | { type: 'event'; event: ForetokenEvent }
-  | { type: 'step'; report: StepReport };
+  | { type: 'step'; report: StepReport }
+  | { type: 'explained'; id: number; answer: Explanation | ErrorRecord };

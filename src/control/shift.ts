@@ -2,6 +2,7 @@ import { toErrorRecord } from '../errors.js';
 import type { ForetokenEvent } from '../options.js';
 import type { BucketTable } from '../table/table.js';
 import { openParts, type Parts, warmUp } from './assembly.js';
+import type { Explanation } from './explain.js';
 import { ControlLoop, type StepReport } from './loop.js';
 import type { ControllerData } from './protocol.js';
 import { Roster, type RosterEntry } from './roster.js';
@@ -69,6 +70,11 @@ export class Shift {
   vacate(slot: number): void {
     const handle = this.#roster.handles[slot];
     if (handle !== undefined && this.#roster.live[slot]) this.remove(handle);
+  }
+
+  /** @throws UNKNOWN_TARGET */
+  explain(name: string, atMs: number | undefined): Promise<Explanation> {
+    return this.#loop.explain(name, Date.now(), atMs);
   }
 
   /** A tick, and a step when one is due. */

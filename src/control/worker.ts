@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { toErrorRecord } from '../errors.js';
 import { BucketTable } from '../table/table.js';
 import { Election } from './election.js';
+import type { Explanation } from './explain.js';
 import type { ControllerData, FromController, ToController } from './protocol.js';
 import { Shift, type ShiftHooks } from './shift.js';
 
@@ -28,6 +29,7 @@ interface Work {
   history: string;
   beat(): void;
   receive(message: ToController): void;
+  explain(name: string, atMs: number | undefined): Promise<Explanation>;
   end(): Promise<void>;
 }
 
@@ -43,6 +45,7 @@ async function alone(table: BucketTable): Promise<Work> {
       else if (message.type === 'remove') shift.remove(message.handle);
       else if (message.type === 'watch') shift.withRows = message.rows;
     },
+    explain: (name, atMs) => shift.explain(name, atMs),
     end: () => shift.end(),
   };
 }
@@ -75,8 +78,14 @@ async function among(table: BucketTable): Promise<Work> {
     receive: (message) => {
       if (message.type === 'watch') election.withRows = message.rows;
     },
+    explain: (name, atMs) => election.explain(name, atMs),
     end: () => election.end(),
   };
+}
+
+async function explain(work: Work, { id, name, atMs }: ToController & { type: 'explain' }): Promise<void> {
+  const answer = await work.explain(name, atMs).catch((error: unknown) => toErrorRecord(error, 'WORKER_FAILED'));
+  send({ type: 'explained', id, answer });
 }
 
 async function run(): Promise<void> {
@@ -86,6 +95,7 @@ async function run(): Promise<void> {
   const timer = setInterval(() => work.beat(), options.tickMs);
   let stopping = false;
   port.on('message', (message: ToController) => {
+    if (message.type === 'explain') return void explain(work, message);
     if (message.type !== 'stop') return work.receive(message);
     if (stopping) return;
     stopping = true;

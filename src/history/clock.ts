@@ -30,7 +30,7 @@ export class DataClock {
     return this.#nowMs;
   }
 
-  /** @param lengthMs time the record covers: its step, or 0 for forecasts */
+  /** @param lengthMs time the record covers: its step, or 0 for what has none */
   advance(timeMs: number, lengthMs: number, rows: number): void {
     const endMs = timeMs + lengthMs;
     const leap = this.#nowMs === undefined ? 0 : endMs - this.#nowMs;
@@ -65,6 +65,6 @@ export function expiryMs(kept: Kept, settings: HistorySettings, marks: Marks, no
 
 /** Below this time every row has reached the next coarser resolution. */
 export function foldedBelowMs(kept: Kept, marks: Marks): number {
-  const next = kept === 'forecasts' ? undefined : coarser[kept];
+  const next = kept === 'forecasts' || kept === 'decisions' ? undefined : coarser[kept];
   return next === undefined ? Number.POSITIVE_INFINITY : marks[next];
 }

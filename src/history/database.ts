@@ -5,7 +5,7 @@ import { type Folds, foldAndExpire, noFolds, pruneTargets } from './compaction.j
 import { type HistoryFile, openHistoryFile, reasonOf, unavailable } from './file.js';
 import { pruneAfterNames } from './names.js';
 import type { Calls, PackedRecord, WorkerSettings } from './protocol.js';
-import { readDoubles, readForecasts, readRecentDemand, readSeries } from './reader.js';
+import { readDecisions, readDoubles, readForecasts, readRecentDemand, readSeries } from './reader.js';
 import { Writer } from './writer.js';
 
 /** The history as the worker has it: one connection, one call at a time. */
@@ -109,6 +109,15 @@ export class Database {
     return {
       engines: this.#writer.engineNames(),
       rows: await readForecasts(this.#file.connection, id, fromMs, toMs),
+    };
+  }
+
+  async decisions({ target, fromMs, toMs }: Calls['decisions']['args']): Promise<Calls['decisions']['answer']> {
+    const id = this.#writer.targetId(target);
+    if (id === undefined) return { shapes: {}, rows: new Float64Array(0) };
+    return {
+      shapes: this.#writer.shapeNames(),
+      rows: await readDecisions(this.#file.connection, id, fromMs, toMs),
     };
   }
 

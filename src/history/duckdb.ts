@@ -7,6 +7,7 @@ import { type HistoryOptions, historySettings, invalid, positiveOption } from '.
 import type { CallName, Calls, PackedRecord, WorkerSettings } from './protocol.js';
 import { Queue, type QueuedRecord } from './queue.js';
 import {
+  checkDecisions,
   checkForecasts,
   checkRange,
   checkStep,
@@ -15,7 +16,17 @@ import {
   stepFieldCount,
   unpackSeries,
 } from './record.js';
-import type { DemandMatrix, ForecastRecord, HistoryStore, Resolution, SeriesPoint, StepRecord } from './store.js';
+import { decisionColumns } from './schema.js';
+import type {
+  DecisionPoint,
+  DecisionRecord,
+  DemandMatrix,
+  ForecastRecord,
+  HistoryStore,
+  Resolution,
+  SeriesPoint,
+  StepRecord,
+} from './store.js';
 
 export interface DuckDbHistoryOptions extends HistoryOptions {
   /** The file. It and its folder are made if they do not exist; `<path>.wal` beside it is its log. */
@@ -125,6 +136,17 @@ class DuckDbHistory implements HistoryStore {
     this.#enqueue(packed, record.targets, forecastFieldCount);
   }
 
+  appendDecisions(record: DecisionRecord): void {
+    this.#mustBeOpen();
+    checkDecisions(record);
+    const { shape, fields, targets, values } = record;
+    const rows = targets.length;
+    const buffer = this.#buffer(rows * packedRowBytes(fields));
+    new Float64Array(buffer, 0, rows * fields).set(values);
+    const packed: PackedRecord = { kind: 'decisions', timeMs: Math.floor(record.timeMs), shape, fields, rows, buffer };
+    this.#enqueue(packed, targets, fields);
+  }
+
   async flush(): Promise<void> {
     this.#mustBeOpen();
     await this.#flush();
@@ -156,6 +178,17 @@ class DuckDbHistory implements HistoryStore {
       });
     }
     return found;
+  }
+
+  async decisions(target: string, fromMs: number, toMs: number): Promise<DecisionPoint[]> {
+    checkRange(fromMs, toMs);
+    const { shapes, rows } = await this.#call('decisions', { target, fromMs, toMs });
+    const width = 2 + decisionColumns.length;
+    return Array.from({ length: rows.length / width }, (_, i) => ({
+      timeMs: rows[i * width]!,
+      shape: shapes[rows[i * width + 1]!] ?? '',
+      values: rows.slice(i * width + 2, (i + 1) * width),
+    }));
   }
 
   async putState(name: string, value: Uint8Array): Promise<void> {

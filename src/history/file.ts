@@ -5,7 +5,7 @@ import type { DuckDBConnection } from '@duckdb/node-api';
 import { ForetokenError } from '../errors.js';
 import { duckdb } from './bindings.js';
 import type { WorkerSettings } from './protocol.js';
-import { application, formatVersion, schema } from './schema.js';
+import { additions, application, formatVersion, schema } from './schema.js';
 
 /** An open DuckDB file that is known to be a history of a format this version reads. */
 export interface HistoryFile {
@@ -33,6 +33,7 @@ export async function openHistoryFile(settings: WorkerSettings): Promise<History
     try {
       refuseSecondOpening(real, 1);
       await verify(file.connection);
+      for (const sql of additions) await file.connection.run(sql);
     } catch (error) {
       await closeUntouched(file);
       throw error;

@@ -4,6 +4,7 @@ import { checkGrid, DemandGrid } from './grid.js';
 import { NameTable, pruneAfterNames } from './names.js';
 import { type HistoryOptions, type HistorySettings, historySettings, type Kept, keptNames } from './options.js';
 import {
+  checkDecisions,
   checkForecasts,
   checkRange,
   checkStep,
@@ -16,8 +17,18 @@ import {
 } from './record.js';
 import { pointMs } from './resolution.js';
 import { type PointBlock, pointWidth, Rollup, type StepBlock } from './rollup.js';
+import { decisionColumns } from './schema.js';
 import { Slabs } from './slab.js';
-import type { DemandMatrix, ForecastRecord, HistoryStore, Resolution, SeriesPoint, StepRecord } from './store.js';
+import type {
+  DecisionPoint,
+  DecisionRecord,
+  DemandMatrix,
+  ForecastRecord,
+  HistoryStore,
+  Resolution,
+  SeriesPoint,
+  StepRecord,
+} from './store.js';
 import { type Block, Timeline } from './timeline.js';
 
 /** Resolved forecasts of one engine and horizon: q50, q90 and what came, column after column. */
@@ -27,10 +38,16 @@ interface ForecastBlock extends Block {
   readonly data: Float64Array;
 }
 
+/** Why targets got what they got: numbers, column after column. */
+interface DecisionBlock extends Block {
+  readonly shape: string;
+  readonly data: Float64Array;
+}
+
 /**
  * A history in this thread's memory, gone when the process ends: for tests and replays. What it
  * answers is what the store on disk answers for the same records; it holds at most `maxRows` of each
- * kind (84 bytes a row) plus what comes between two compactions.
+ * kind (84 bytes a row, 300 of a decision) plus what comes between two compactions.
  * @throws ForetokenError INVALID_OPTION
  */
 export async function openMemoryHistory(options: HistoryOptions = {}): Promise<HistoryStore> {
@@ -47,6 +64,7 @@ class MemoryHistory implements HistoryStore {
   readonly #minutes = new Rollup(pointMs['1m'], this.#hours);
   readonly #tens = new Rollup(pointMs['10s'], this.#minutes);
   readonly #forecasts = new Timeline<ForecastBlock>();
+  readonly #decisions = new Timeline<DecisionBlock>();
   readonly #state = new Map<string, Uint8Array>();
   #marks: Marks = { '10s': 0, '1m': 0, '1h': 0 };
   #namesAtPrune = 0;
@@ -95,6 +113,15 @@ class MemoryHistory implements HistoryStore {
     this.#appended(timeMs, 0, rows);
   }
 
+  appendDecisions(record: DecisionRecord): void {
+    this.#mustBeOpen();
+    checkDecisions(record);
+    const { shape, values } = record;
+    const timeMs = Math.floor(record.timeMs);
+    this.#decisions.insert({ timeMs, shape, ids: this.#idsOf(record.targets), data: values.slice() });
+    this.#appended(timeMs, 0, record.targets.length);
+  }
+
   async flush(): Promise<void> {
     this.#mustBeOpen();
   }
@@ -141,6 +168,23 @@ class MemoryHistory implements HistoryStore {
       }
     }
     return found.sort((a, b) => a.timeMs - b.timeMs || a.horizonMs - b.horizonMs);
+  }
+
+  async decisions(target: string, fromMs: number, toMs: number): Promise<DecisionPoint[]> {
+    this.#mustBeOpen();
+    checkRange(fromMs, toMs);
+    const id = this.#names.find(target);
+    const found: DecisionPoint[] = [];
+    if (id === undefined) return found;
+    for (const { timeMs, shape, ids, data } of this.#decisions.range(fromMs, toMs)) {
+      const rows = ids.length;
+      for (let row = ids.indexOf(id); row >= 0; row = ids.indexOf(id, row + 1)) {
+        const values = new Float64Array(decisionColumns.length).fill(Number.NaN);
+        for (let field = 0; field < data.length / rows; field++) values[field] = data[field * rows + row]!;
+        found.push({ timeMs, shape, values });
+      }
+    }
+    return found;
   }
 
   async putState(name: string, value: Uint8Array): Promise<void> {
@@ -226,8 +270,11 @@ class MemoryHistory implements HistoryStore {
     return resolution === '10s' ? this.#tens : resolution === '1m' ? this.#minutes : this.#hours;
   }
 
-  #timelineOf(kept: Kept): Timeline<StepBlock> | Timeline<PointBlock> | Timeline<ForecastBlock> {
+  #timelineOf(
+    kept: Kept,
+  ): Timeline<StepBlock> | Timeline<PointBlock> | Timeline<ForecastBlock> | Timeline<DecisionBlock> {
     if (kept === 'step') return this.#steps;
+    if (kept === 'decisions') return this.#decisions;
     return kept === 'forecasts' ? this.#forecasts : this.#rollup(kept).timeline;
   }
 

@@ -1,18 +1,19 @@
 import { ForetokenError } from '../errors.js';
 import type { Resolution } from './store.js';
 
-/** What is kept for a time of its own: the four resolutions and the resolved forecasts. */
-export type Kept = Resolution | 'forecasts';
+/** What is kept for a time of its own: the four resolutions, the resolved forecasts, the decisions. */
+export type Kept = Resolution | 'forecasts' | 'decisions';
 
-export const keptNames: readonly Kept[] = ['step', '10s', '1m', '1h', 'forecasts'];
+export const keptNames: readonly Kept[] = ['step', '10s', '1m', '1h', 'forecasts', 'decisions'];
 
 /** Options of every store. Times count from the newest appended data, not from the wall clock. */
 export interface HistoryOptions {
-  /** How long each resolution is kept, ms; `Infinity` keeps it for ever. Defaults: 6 h, 2 d, 30 d, 2 y; forecasts 6 h. */
+  /** How long each resolution is kept, ms; `Infinity` keeps it for ever. Defaults: 6 h, 2 d, 30 d, 2 y; forecasts 6 h, decisions 1 h. */
   retentionMs?: Partial<Record<Kept, number>>;
   /**
    * Most rows kept of each; the oldest go first, once they are rolled up. A row is one target in one
-   * step or point. Default: 20 million of each on disk (about 15 bytes a row), 1 million in memory.
+   * step or point. Default: 20 million of each on disk (about 15 bytes a row), 1 million in memory; of decisions,
+   * whose rows are larger, a fifth of that.
    */
   maxRows?: Partial<Record<Kept, number>>;
   /** Compaction runs whenever this much time was appended, ms. Default 60,000. */
@@ -33,7 +34,10 @@ const defaultRetentionMs: Record<Kept, number> = {
   '1m': 30 * dayMs,
   '1h': 730 * dayMs,
   forecasts: 6 * hourMs,
+  decisions: hourMs,
 };
+/** Part of the usual number of rows that is kept of decisions by default: a row is a few hundred bytes. */
+const decisionPart = 0.2;
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
 
@@ -63,6 +67,7 @@ export function historySettings(
   );
   const compactEveryMs = positiveOption('compactEveryMs', options.compactEveryMs, 60_000);
   const rows = Object.fromEntries(keptNames.map((kept) => [kept, defaultMaxRows])) as Record<Kept, number>;
+  rows.decisions = Math.ceil(decisionPart * defaultMaxRows);
   return {
     retentionMs: { ...defaultRetentionMs, ...retentionMs },
     maxRows: { ...rows, ...maxRows },

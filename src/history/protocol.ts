@@ -20,7 +20,11 @@ export type PackedRecord = {
   buffer: ArrayBuffer;
   /** Names whose numbers the worker has not heard of yet; `reset` makes it forget the earlier ones. */
   names?: { reset: boolean; list: string[] };
-} & ({ kind: 'step'; stepMs: number } | { kind: 'forecasts'; horizonMs: number; engine: string });
+} & (
+  | { kind: 'step'; stepMs: number }
+  | { kind: 'forecasts'; horizonMs: number; engine: string }
+  | { kind: 'decisions'; shape: string; fields: number }
+);
 
 /** What can be asked of the worker: arguments and answer. Calls are answered in order. */
 export interface Calls {
@@ -32,6 +36,11 @@ export interface Calls {
   forecasts: {
     args: { target: string; fromMs: number; toMs: number };
     answer: { engines: Record<number, string>; rows: Float64Array };
+  };
+  /** `rows`: time, number of the shape, then as many numbers as a decision may have, one decision after another. */
+  decisions: {
+    args: { target: string; fromMs: number; toMs: number };
+    answer: { shapes: Record<number, string>; rows: Float64Array };
   };
   putState: { args: { name: string; value: Uint8Array }; answer: null };
   getState: { args: { name: string }; answer: Uint8Array | null };

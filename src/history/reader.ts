@@ -4,7 +4,7 @@ import { type Folds, largestDemand, summed, whole } from './compaction.js';
 import { DemandGrid } from './grid.js';
 import { pointFieldCount } from './record.js';
 import { coarser, firstPointFrom, pointMs, resolutions } from './resolution.js';
-import { countColumns, tableOf } from './schema.js';
+import { countColumns, decisionColumns, tableOf } from './schema.js';
 import type { DemandMatrix, Resolution } from './store.js';
 
 /**
@@ -51,6 +51,20 @@ export const readForecasts = (
     `select time_ms::double, horizon_ms::double, engine::double, q50, q90, actual from forecasts
      where target = ${target} and time_ms >= ${whole(fromMs)} and time_ms < ${whole(toMs)} order by time_ms, horizon_ms`,
     6,
+  );
+
+/** @param rows time, shape's number, then the numbers of the decision, one after another */
+export const readDecisions = (
+  connection: DuckDBConnection,
+  target: number,
+  fromMs: number,
+  toMs: number,
+): Promise<Float64Array> =>
+  readDoubles(
+    connection,
+    `select time_ms::double, shape::double, ${decisionColumns.join(', ')} from decisions
+     where target = ${target} and time_ms >= ${whole(fromMs)} and time_ms < ${whole(toMs)} order by time_ms`,
+    2 + decisionColumns.length,
   );
 
 export async function readRecentDemand(

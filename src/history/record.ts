@@ -1,5 +1,6 @@
 import { ForetokenError } from '../errors.js';
-import type { ForecastRecord, SeriesPoint, StepRecord } from './store.js';
+import { decisionColumns } from './schema.js';
+import type { DecisionRecord, ForecastRecord, SeriesPoint, StepRecord } from './store.js';
 
 /** The counts of a step, in the order in which they are packed, stored and rolled up. */
 export const stepFields = [
@@ -69,6 +70,21 @@ export function checkForecasts(record: ForecastRecord): void {
     throw new ForetokenError('INVALID_ARGUMENT', 'history: engine of a forecast must be a string');
   }
   checkColumns(record as unknown as Record<string, unknown>, forecastFields, record.targets.length, 'forecast');
+}
+
+/** @throws ForetokenError INVALID_ARGUMENT; a record that is refused changes nothing */
+export function checkDecisions(record: DecisionRecord): void {
+  const refuse = (what: string): never => {
+    throw new ForetokenError('INVALID_ARGUMENT', `history: ${what}`);
+  };
+  checkTargets(record.targets);
+  checkTime('timeMs', record.timeMs, 0);
+  const { shape, fields, values, targets } = record;
+  if (typeof shape !== 'string') refuse('shape of a decision must be a string');
+  if (!Number.isInteger(fields) || fields < 1 || fields > decisionColumns.length)
+    refuse(`fields of a decision must be a whole number from 1 to ${decisionColumns.length}, got ${fields}`);
+  if (!(values instanceof Float64Array) || values.length !== fields * targets.length)
+    refuse(`values of decisions must be a Float64Array of ${fields * targets.length}`);
 }
 
 /** @throws ForetokenError INVALID_ARGUMENT */

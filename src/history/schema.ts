@@ -10,6 +10,7 @@ export const tableOf: Record<Kept, string> = {
   '1m': 'rollup_1m',
   '1h': 'rollup_1h',
   forecasts: 'forecasts',
+  decisions: 'decisions',
 };
 
 /** Columns of a step's counts, in the order of `stepFields`. */
@@ -25,6 +26,9 @@ export const countColumns = [
   'duration_ns',
 ] as const;
 
+/** Most numbers a decision may have. */
+export const decisionColumns: readonly string[] = Array.from({ length: 48 }, (_, i) => `v${i}`);
+
 const counts = countColumns.map((column) => `${column} double`).join(', ');
 
 /**
@@ -34,6 +38,12 @@ const counts = countColumns.map((column) => `${column} double`).join(', ');
  */
 const rollup = (name: string): string =>
   `create table ${name} (seq bigint, time_ms bigint, target integer, ${counts}, demand_tokens_max double)`;
+
+/** What files of this format got later; a version that does not know these tables leaves them alone. */
+export const additions: readonly string[] = [
+  'create table if not exists shapes (id integer, name varchar)',
+  `create table if not exists decisions (time_ms bigint, shape integer, target integer, ${decisionColumns.map((column) => `${column} double`).join(', ')})`,
+];
 
 export const schema: readonly string[] = [
   'create table meta (key varchar, value varchar)',
@@ -45,6 +55,7 @@ export const schema: readonly string[] = [
   rollup('rollup_1h'),
   'create table forecasts (time_ms bigint, horizon_ms bigint, engine integer, target integer, q50 double, q90 double, actual double)',
   'create table state (name varchar, value blob)',
+  ...additions,
   'create table marks (rollup varchar, time_ms bigint, seq bigint)',
   `insert into meta values ('application', '${application}'), ('format', '${formatVersion}')`,
 ];

@@ -37,6 +37,29 @@ export interface ForecastRecord {
   actual: Float64Array;
 }
 
+/**
+ * Why targets got what they got: one row per target of `fields` numbers each, column after column. What the numbers
+ * are is for whoever reads them; the store keeps them and their `shape`.
+ */
+export interface DecisionRecord {
+  /** Unix time in ms of the decision. */
+  timeMs: number;
+  /** Says what the fields are; one of few. */
+  shape: string;
+  /** Numbers per target, 1 to 48. */
+  fields: number;
+  targets: readonly string[];
+  /** `values[field * targets.length + row]`; any number, also NaN and infinities. */
+  values: Float64Array;
+}
+
+/** What is recorded about one target at one time. */
+export interface DecisionPoint {
+  timeMs: number;
+  shape: string;
+  values: Float64Array;
+}
+
 /** One row of a target's series at some resolution; `*Max` are maxima of the steps it covers. */
 export interface SeriesPoint {
   timeMs: number;
@@ -74,6 +97,7 @@ export interface HistoryStore extends AsyncDisposable {
   readonly location: string;
   appendStep(record: StepRecord): void;
   appendForecasts(record: ForecastRecord): void;
+  appendDecisions(record: DecisionRecord): void;
   /** Resolves when everything appended so far can be read back and survives a crash. */
   flush(): Promise<void>;
   /** Points of one target in [fromMs, toMs), oldest first. */
@@ -86,6 +110,8 @@ export interface HistoryStore extends AsyncDisposable {
     fromMs: number,
     toMs: number,
   ): Promise<{ timeMs: number; horizonMs: number; engine: string; q50: number; q90: number; actual: number }[]>;
+  /** What is recorded about decisions on one target in [fromMs, toMs), oldest first. */
+  decisions(target: string, fromMs: number, toMs: number): Promise<DecisionPoint[]>;
   /** Small named documents that must survive a restart (calibration, weights, model versions). */
   putState(name: string, value: Uint8Array): Promise<void>;
   getState(name: string): Promise<Uint8Array | undefined>;

@@ -32,6 +32,8 @@ async function answer(database: Database, message: ToWorker): Promise<Calls[Call
       return database.recentDemand(message.args);
     case 'forecasts':
       return database.forecasts(message.args);
+    case 'decisions':
+      return database.decisions(message.args);
     case 'putState':
       await database.putState(message.args);
       return null;

@@ -2,7 +2,7 @@ import type { DuckDBAppender, DuckDBConnection, DuckDBDataChunk, DuckDBType } fr
 import { bindings, duckdb } from './bindings.js';
 import type { PackedRecord } from './protocol.js';
 import { copyCounts, forecastFieldCount, stepFieldCount } from './record.js';
-import { countColumns } from './schema.js';
+import { countColumns, decisionColumns } from './schema.js';
 
 const { BIGINT, DOUBLE, INTEGER } = duckdb;
 
@@ -11,22 +11,27 @@ const chunkRows = 2048;
 
 const stepTypes: readonly DuckDBType[] = [BIGINT, BIGINT, BIGINT, INTEGER, ...countColumns.map(() => DOUBLE)];
 const forecastTypes: readonly DuckDBType[] = [BIGINT, BIGINT, INTEGER, INTEGER, DOUBLE, DOUBLE, DOUBLE];
+const decisionTypes: readonly DuckDBType[] = [BIGINT, INTEGER, INTEGER, ...decisionColumns.map(() => DOUBLE)];
 
 interface Appenders {
   targets: DuckDBAppender;
   engines: DuckDBAppender;
+  shapes: DuckDBAppender;
+  decisions: DuckDBAppender;
   steps: DuckDBAppender;
   forecasts: DuckDBAppender;
 }
 
-/** Appends records, and keeps the numbers that targets and engines have in the file. */
+/** Appends records, and keeps the numbers that targets, engines and shapes have in the file. */
 export class Writer {
   readonly #connection: DuckDBConnection;
   readonly #appenders: Appenders;
   readonly #stepChunk = duckdb.DuckDBDataChunk.create(stepTypes);
   readonly #forecastChunk = duckdb.DuckDBDataChunk.create(forecastTypes);
   readonly #targets = new Map<string, number>();
+  readonly #decisionChunk = duckdb.DuckDBDataChunk.create(decisionTypes);
   readonly #engines = new Map<string, number>();
+  readonly #shapes = new Map<string, number>();
   #lastTarget = 0;
   #created = 0;
   /** The caller's number of a target to its name and to its number in the file; 0 while it has none. */
@@ -37,6 +42,8 @@ export class Writer {
     const writer = new Writer(connection, {
       targets: await connection.createAppender('targets'),
       engines: await connection.createAppender('engines'),
+      shapes: await connection.createAppender('shapes'),
+      decisions: await connection.createAppender('decisions'),
       steps: await connection.createAppender('steps'),
       forecasts: await connection.createAppender('forecasts'),
     });
@@ -68,6 +75,10 @@ export class Writer {
     return Object.fromEntries([...this.#engines].map(([name, id]) => [id, name]));
   }
 
+  shapeNames(): Record<number, string> {
+    return Object.fromEntries([...this.#shapes].map(([name, id]) => [id, name]));
+  }
+
   /** Takes note of the caller's names. Must see every record in order, also those that fail to be written. */
   learn(records: readonly PackedRecord[]): void {
     for (const { names } of records) {
@@ -89,7 +100,8 @@ export class Writer {
     try {
       for (const record of records) {
         if (record.kind === 'step') this.#appendStep(record, BigInt(seq));
-        else this.#appendForecasts(record);
+        else if (record.kind === 'forecasts') this.#appendForecasts(record);
+        else this.#appendDecisions(record);
       }
       for (const appender of this.#all()) appender.flushSync();
       await this.#connection.run('commit');
@@ -106,12 +118,14 @@ export class Writer {
   async loadNames(): Promise<void> {
     this.#targets.clear();
     this.#engines.clear();
+    this.#shapes.clear();
     const load = async (table: string, into: Map<string, number>): Promise<void> => {
       const rows = await this.#connection.runAndReadAll(`select name, id from ${table} order by id`);
       for (const [name, id] of rows.getRows()) into.set(String(name), Number(id));
     };
     await load('targets', this.#targets);
     await load('engines', this.#engines);
+    await load('shapes', this.#shapes);
     for (const id of this.#targets.values()) this.#lastTarget = Math.max(this.#lastTarget, id);
     this.#ids = this.#names.map((name) => this.#targets.get(name) ?? 0);
   }
@@ -125,8 +139,8 @@ export class Writer {
   }
 
   #all(): DuckDBAppender[] {
-    const { targets, engines, steps, forecasts } = this.#appenders;
-    return [targets, engines, steps, forecasts];
+    const { targets, engines, shapes, steps, forecasts, decisions } = this.#appenders;
+    return [targets, engines, shapes, steps, forecasts, decisions];
   }
 
   #appendStep(record: PackedRecord & { kind: 'step' }, seq: bigint): void {
@@ -145,10 +159,27 @@ export class Writer {
     const values = new Float64Array(buffer, 0, rows * forecastFieldCount);
     copyCounts(values, 0, values);
     const targets = this.#targetColumn(buffer, forecastFieldCount, rows);
-    const columns: Column[] = [BigInt(timeMs), BigInt(horizonMs), this.#engineId(record.engine), targets];
+    const columns: Column[] = [
+      BigInt(timeMs),
+      BigInt(horizonMs),
+      numberOf(record.engine, this.#engines, this.#appenders.engines),
+      targets,
+    ];
     for (let field = 0; field < forecastFieldCount; field++)
       columns.push(values.subarray(field * rows, (field + 1) * rows));
     appendColumns(this.#appenders.forecasts, this.#forecastChunk, rows, columns);
+  }
+
+  #appendDecisions(record: PackedRecord & { kind: 'decisions' }): void {
+    const { rows, buffer, timeMs, fields } = record;
+    const values = new Float64Array(buffer, 0, rows * fields);
+    const targets = this.#targetColumn(buffer, fields, rows);
+    const shape = numberOf(record.shape, this.#shapes, this.#appenders.shapes);
+    const none = new Float64Array(rows).fill(Number.NaN);
+    const columns: Column[] = [BigInt(timeMs), shape, targets];
+    for (let field = 0; field < decisionColumns.length; field++)
+      columns.push(field < fields ? values.subarray(field * rows, (field + 1) * rows) : none);
+    appendColumns(this.#appenders.decisions, this.#decisionChunk, rows, columns);
   }
 
   /** The targets' numbers in the file, in place of the caller's; new targets get one. */
@@ -175,16 +206,17 @@ export class Writer {
     this.#ids[caller] = id;
     return id;
   }
+}
 
-  #engineId(name: string): number {
-    let id = this.#engines.get(name);
-    if (id === undefined) {
-      id = this.#engines.size + 1;
-      this.#engines.set(name, id);
-      appendName(this.#appenders.engines, id, name);
-    }
-    return id;
+/** The number of one of few names; a new one is written down. */
+function numberOf(name: string, known: Map<string, number>, appender: DuckDBAppender): number {
+  let id = known.get(name);
+  if (id === undefined) {
+    id = known.size + 1;
+    known.set(name, id);
+    appendName(appender, id, name);
   }
+  return id;
 }
 
 /** One value for all rows, or one for each. */

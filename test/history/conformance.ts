@@ -1,12 +1,19 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { HistoryOptions } from '../../src/history/options.js';
-import type { HistoryStore, Resolution } from '../../src/history/store.js';
+import type { DecisionRecord, HistoryStore, Resolution } from '../../src/history/store.js';
 import { forecast, point, random, step } from './records.js';
 
 const minute = 60_000;
 const hour = 60 * minute;
 const forEver = Number.POSITIVE_INFINITY;
-const keepAll = { step: forEver, '10s': forEver, '1m': forEver, '1h': forEver, forecasts: forEver };
+const keepAll = {
+  step: forEver,
+  '10s': forEver,
+  '1m': forEver,
+  '1h': forEver,
+  forecasts: forEver,
+  decisions: forEver,
+};
 /** A whole hour, so that points begin with the first step. */
 const t0 = 1_700_000 * 1_000_000 - ((1_700_000 * 1_000_000) % hour);
 
@@ -419,6 +426,67 @@ export function conformance(name: string, openRaw: (options: HistoryOptions) => 
         const bad = { ...good, ...change } as typeof good;
         expect(() => store.appendForecasts(bad)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
       }
+    });
+  });
+
+  describe(`${name}: decisions`, () => {
+    const decision = (timeMs: number, shape: string, rows: Record<string, number[]>): DecisionRecord => {
+      const all = Object.values(rows);
+      const fields = all[0]!.length;
+      const values = Float64Array.from(
+        { length: fields * all.length },
+        (_, i) => all[i % all.length]![Math.floor(i / all.length)]!,
+      );
+      return { timeMs, shape, fields, targets: Object.keys(rows), values };
+    };
+
+    test('are read back by target and time, whatever their numbers are and mean', async () => {
+      const store = await open();
+      const odd = [1, -2.5, Number.POSITIVE_INFINITY, Number.NaN];
+      const record = decision(t0, 'four', { a: odd, b: [5, 6, 7, 8] });
+      store.appendDecisions(record);
+      record.values.fill(0);
+      store.appendDecisions(decision(t0 + 1000, 'one', { a: [9] }));
+      await store.flush();
+      const found = await store.decisions('a', t0, forEver);
+      expect(found.map(({ timeMs, shape }) => [timeMs, shape])).toEqual([
+        [t0, 'four'],
+        [t0 + 1000, 'one'],
+      ]);
+      expect([...found[0]!.values.subarray(0, 4)]).toEqual(odd);
+      expect(found[1]!.values[0]).toBe(9);
+      const [b] = await store.decisions('b', 0, forEver);
+      expect([...b!.values.subarray(0, 4)]).toEqual([5, 6, 7, 8]);
+      expect(await store.decisions('a', t0 + 1, t0 + 1000)).toEqual([]);
+      expect(await store.decisions('nobody', 0, forEver)).toEqual([]);
+    });
+
+    test('are kept for their retention, an hour unless told otherwise', async () => {
+      const store = await open();
+      for (let minutes = 0; minutes < 100; minutes++) {
+        store.appendDecisions(decision(t0 + minutes * minute, 's', { a: [minutes] }));
+        store.appendStep(step(t0 + minutes * minute, { a: 1 }, minute));
+      }
+      await store.flush();
+      await store.compact();
+      const kept = (await store.decisions('a', 0, forEver)).map(({ values }) => values[0]);
+      expect(kept).toEqual(Array.from({ length: 60 }, (_, i) => 40 + i));
+    });
+
+    test('that are malformed are refused and change nothing', async () => {
+      const store = await open();
+      const good = decision(t0, 's', { a: [1] });
+      for (const change of [
+        { fields: 0 },
+        { fields: 49 },
+        { shape: 7 },
+        { values: new Float64Array(2) },
+        { timeMs: -1 },
+      ]) {
+        const bad = { ...good, ...change } as typeof good;
+        expect(() => store.appendDecisions(bad)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
+      }
+      expect(await store.decisions('a', 0, forEver)).toEqual([]);
     });
   });
 

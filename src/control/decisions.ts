@@ -1,0 +1,187 @@
+import type { AllocatorName } from '../allocate/allocator.js';
+import type { CreditBook } from '../allocate/credit.js';
+import { type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
+import type { DecisionPoint, HistoryStore } from '../history/store.js';
+import type { Handle } from '../table/table.js';
+import { type DecisionField, type DecisionShape, decisionFields, modeNames, widthOf } from './explain.js';
+import type { FastLoop } from './fast-loop.js';
+import type { Plan } from './plan.js';
+import type { Roster } from './roster.js';
+
+const q50 = quantileLevels.indexOf(0.5);
+const q90 = quantileLevels.indexOf(0.9);
+/** A rate or a deposit that changed by less than this part of itself is the same decision. */
+const sameWithin = 0.1;
+/** Whoever has something is recorded this often, so that nobody is forgotten while nothing changes. */
+const refreshMs = 60_000;
+/** Most targets recorded in one step; beyond that they take turns. */
+const mostRows = 500;
+
+/** What decisions are made of, as the loops have it. */
+export interface DecisionSources {
+  fast: FastLoop;
+  roster: Roster;
+  credits: CreditBook;
+  allocator: AllocatorName;
+  ratePerSec: number;
+  modeOf: (handle: Handle) => string | undefined;
+  nowMs: () => number;
+}
+
+/**
+ * Keeps what was decided last, so that it can be explained, and records it: after every step those whose rate, deposit
+ * or correction changed by more than a tenth, and everyone who has a rate once a minute; at most 500 a step.
+ */
+export class Decisions {
+  readonly #sources: DecisionSources;
+  #plan: Plan | undefined;
+  #frame: ForecastFrame | undefined;
+  #shape: { shape: DecisionShape; text: string } | undefined;
+  #weights = 0;
+  // As recorded last, per slot.
+  #rate = new Float64Array(64);
+  #deposit = new Float64Array(64);
+  #recordedMs = new Float64Array(64);
+  /** Where the next step begins to look, so that all have their turn. */
+  #turn = 1;
+
+  constructor(sources: DecisionSources) {
+    this.#sources = sources;
+  }
+
+  /** Takes note of what was published. */
+  made(plan: Plan, frame: ForecastFrame | undefined): void {
+    this.#plan = plan;
+    this.#frame = frame;
+    const { live, weight } = this.#sources.roster;
+    this.#weights = 0;
+    for (let slot = 1; slot < live.length; slot++) if (live[slot]) this.#weights += weight[slot]!;
+  }
+
+  /** The last decision about a slot, with what has become of it since; undefined before the first. */
+  explain(slot: number, wallMs: number): DecisionPoint | undefined {
+    if (!this.#plan || slot * 2 >= this.#plan.pairs.length) return undefined;
+    this.#sources.fast.readLevels();
+    const { shape, text } = this.#shapeNow();
+    const values = new Float64Array(widthOf(shape));
+    this.#fill(slot, wallMs, values, 0, 1);
+    return { timeMs: wallMs, shape: text, values };
+  }
+
+  /** Appends to the history what has changed, at the end of a step. */
+  record(history: Pick<HistoryStore, 'appendDecisions'>, wallMs: number): void {
+    this.#sources.fast.readLevels();
+    const slots = this.#due(wallMs);
+    if (slots.length === 0) return;
+    const { shape, text } = this.#shapeNow();
+    const fields = widthOf(shape);
+    const rows = slots.length;
+    const values = new Float64Array(fields * rows);
+    slots.forEach((slot, row) => {
+      this.#fill(slot, wallMs, values, row, rows);
+    });
+    const targets = slots.map((slot) => this.#sources.roster.names[slot]!);
+    history.appendDecisions({ timeMs: wallMs, shape: text, fields, targets, values });
+  }
+
+  /** Forgets a slot, because it was given to another target. */
+  forget(slot: number): void {
+    if (slot < this.#recordedMs.length) this.#recordedMs[slot] = 0;
+    this.#plan?.pairs.fill(0, slot * 2, slot * 2 + 2);
+  }
+
+  #due(wallMs: number): number[] {
+    const plan = this.#plan;
+    const due: number[] = [];
+    if (!plan) return due;
+    const { fast, roster } = this.#sources;
+    const count = plan.pairs.length / 2 - 1;
+    this.#grow(count + 1);
+    for (let i = 0; i < count && due.length < mostRows; i++) {
+      const slot = 1 + ((this.#turn - 1 + i) % count);
+      if (!roster.live[slot]) continue;
+      const rate = plan.pairs[slot * 2]!;
+      const deposit = fast.deposit[slot]!;
+      const isChanged =
+        differs(rate, this.#rate[slot]!) || differs(deposit, this.#deposit[slot]!) || fast.correctedTokens[slot] !== 0;
+      const isOld = wallMs - this.#recordedMs[slot]! >= refreshMs && (rate > 0 || fast.view.q90PerSec[slot]! > 0);
+      if (!isChanged && !isOld) continue;
+      due.push(slot);
+      this.#rate[slot] = rate;
+      this.#deposit[slot] = deposit;
+      this.#recordedMs[slot] = wallMs;
+    }
+    if (due.length === mostRows) this.#turn = 1 + (due[mostRows - 1]! % count);
+    return due;
+  }
+
+  #shapeNow(): { shape: DecisionShape; text: string } {
+    const frame = this.#frame;
+    const known = this.#shape?.shape;
+    const horizonsMs = frame?.horizonsMs ?? [];
+    if (!known || known.horizonsMs.length !== horizonsMs.length || (frame && known.engines !== frame.engines)) {
+      const engines = frame?.engines ?? [];
+      const shape = { fields: decisionFields, horizonsMs, engines, allocator: this.#sources.allocator };
+      this.#shape = { shape, text: JSON.stringify(shape) };
+    }
+    return this.#shape!;
+  }
+
+  /** Writes one slot's numbers into column-major values. */
+  #fill(slot: number, wallMs: number, values: Float64Array, row: number, rows: number): void {
+    const { fast, roster, credits, ratePerSec } = this.#sources;
+    const { pairs, reasons } = this.#plan!;
+    const deposit = fast.deposit[slot]!;
+    const numbers: Record<DecisionField, number> = {
+      mode: Math.max(0, (modeNames as readonly string[]).indexOf(this.#sources.modeOf(roster.handles[slot]!) ?? '')),
+      throttlingCost: roster.throttlingCost[slot]!,
+      quantile: reasons.quantile[slot]!,
+      leadMs: reasons.leadMs[slot]!,
+      demandPerSec: reasons.demandPerSec[slot]!,
+      fairSharePerSec: this.#weights > 0 ? (ratePerSec * roster.weight[slot]!) / this.#weights : 0,
+      reservation: roster.floorPerSec[slot]!,
+      weight: roster.weight[slot]!,
+      limit: roster.limitPerSec[slot]!,
+      ratePerSec: pairs[slot * 2]!,
+      burst: pairs[slot * 2 + 1]!,
+      tokens: fast.level[slot]!,
+      deposit,
+      depositUntilMs: deposit > 0 ? wallMs + Math.max(0, fast.depositUntilMs[slot]! - this.#sources.nowMs()) : 0,
+      correctionTokens: fast.correctedTokens[slot]!,
+      extraPerSec: fast.extraPerSec[slot]!,
+      credits: credits.balance(slot),
+      borrowShare: fast.borrowShare(slot),
+    };
+    let at = row;
+    for (const field of decisionFields) {
+      values[at] = numbers[field];
+      at += rows;
+    }
+    const frame = this.#frame;
+    if (!frame) return;
+    const horizons = frame.horizonsMs.length;
+    for (let h = 0; h < horizons; h++) {
+      const place = slot * horizons + h;
+      const isForecast = slot < frame.rows;
+      values[at] = isForecast ? frame.quantiles[place * quantileCount + q50]! : 0;
+      values[at + rows] = isForecast ? frame.quantiles[place * quantileCount + q90]! : 0;
+      values[at + 2 * rows] = isForecast ? frame.engine[place]! : 0;
+      at += 3 * rows;
+    }
+  }
+
+  #grow(slots: number): void {
+    if (slots <= this.#rate.length) return;
+    const bigger = (array: Float64Array): Float64Array<ArrayBuffer> => {
+      const grown = new Float64Array(slots * 2);
+      grown.set(array);
+      return grown;
+    };
+    this.#rate = bigger(this.#rate);
+    this.#deposit = bigger(this.#deposit);
+    this.#recordedMs = bigger(this.#recordedMs);
+  }
+}
+
+const differs = (now: number, before: number): boolean =>
+  Math.abs(now - before) > sameWithin * Math.max(Math.abs(now), Math.abs(before));
