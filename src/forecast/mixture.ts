@@ -1,3 +1,4 @@
+import { Calibration } from './calibration.js';
 import { type ForecastFrame, quantileCount } from './forecaster.js';
 import { baseCount, Streams } from './streams.js';
 import { Weights } from './weights.js';
@@ -6,9 +7,16 @@ export { ewmaSpans } from './streams.js';
 
 /** Forecasts of a horizon that may be open at once; longer horizons are scored every so many steps. */
 const mostPending = 10;
-/** In a table of more rows each is scored in every second step only, half of them at a time. */
+/**
+ * In a table of more rows each is scored in every fourth step only, a quarter of them at a time: spans that begin so
+ * close to one another tell much the same.
+ */
 const manyRows = 1024;
-const turnsOf = (rows: number): number => (rows > manyRows ? 2 : 1);
+const turnsOf = (rows: number): number => (rows > manyRows ? 4 : 1);
+/** Rows that count among all rows in one scoring. */
+const mostPooled = 512;
+/** A row calibrates if it had demand in this part of the recent steps: to cover silence is no merit. */
+const leastActivity = 0.1;
 
 /** Forecasts that wait for what comes. Arrays have an entry for every row; those of the turn are filled. */
 interface Open {
@@ -20,8 +28,12 @@ interface Open {
   first: number;
   total: Float64Array;
   context: Uint8Array;
+  /** Whether the row had demand often enough to calibrate by. */
+  calibrates: Uint8Array;
   bases: Float32Array;
   externals: (Float32Array | undefined)[];
+  /** Quantiles before calibration. */
+  raw: Float32Array;
   quantiles: Float32Array;
   engine: Uint8Array;
 }
@@ -53,10 +65,7 @@ export interface Resolved {
 
 /**
  * A mixture per row, horizon and quantile level: moving averages, the demand one period earlier and Holt-Winters,
- * times fixed factors, and the quantiles of other forecasters, weighted by `Weights`.
- *
- * Tracking coverage on top of that (Gibbs & Candès, Adaptive Conformal Inference, 2021) was tried and made most
- * forecasts worse, by up to a tenth: horizons overlap, so that one surprise moves a row's level many times.
+ * times fixed factors, and the quantiles of other forecasters, weighted by `Weights` and corrected by `Calibration`.
  *
  * About 3 KiB per row ever used and horizon.
  */
@@ -66,7 +75,9 @@ export class Mixture {
   readonly #externals: number;
   readonly #streams: Streams;
   readonly #weights: Weights;
+  readonly #calibration: Calibration;
   #base = new Float32Array(0);
+  #raw = new Float32Array(0);
   #context = new Uint8Array(0);
   #actual = new Float64Array(0);
 
@@ -79,12 +90,14 @@ export class Mixture {
       const steps = Math.max(1, Math.round(horizonMs / options.stepMs));
       return { steps, every: Math.max(1, Math.ceil(steps / mostPending)), open: [], spare: [] };
     });
+    this.#calibration = new Calibration(this.#horizons.map(({ steps }) => steps));
   }
 
   reset(row: number): void {
     if (row >= this.#streams.size) return;
     this.#streams.reset(row);
     this.#weights.reset(row);
+    this.#calibration.reset(row);
   }
 
   /** Takes in a step's demand, tokens per row, and scores what has become due. */
@@ -112,22 +125,11 @@ export class Mixture {
     frame: ForecastFrame,
     amend?: (horizon: number) => void,
   ): void {
-    const { quantiles, engine } = frame;
     frame.rows = rows;
-    const count = this.#horizons.length;
     const { lastActive } = this.#streams;
     for (let row = 0; row < rows; row++) if (lastActive[row]! >= 0) this.#context[row] = this.#streams.contextOf(row);
     this.#horizons.forEach((horizon, h) => {
-      for (let row = 0; row < rows; row++) {
-        const at = (row * count + h) * quantileCount;
-        if (lastActive[row]! < 0) {
-          for (let q = 0; q < quantileCount; q++) quantiles[at + q] = 0;
-          engine[row * count + h] = 0;
-          continue;
-        }
-        this.#streams.write(row, horizon.steps, this.#base, row * baseCount);
-        engine[row * count + h] = this.#mix(h, row, externals, quantiles, at, rows > manyRows);
-      }
+      this.#mix(h, rows, externals, frame);
       amend?.(h);
       // Horizons take turns, so that no step pays for all of them.
       if ((this.#streams.steps + h) % horizon.every === 0) this.#hold(horizon, h, rows, externals, frame);
@@ -139,50 +141,65 @@ export class Mixture {
     return this.#weights.scores().map((scores, h) => ({ horizonSteps: this.#horizons[h]!.steps, ...scores }));
   }
 
-  /** @returns what did most of it: 0 the classical forecasters, 1 and up an external */
-  #mix(
-    h: number,
-    row: number,
-    externals: readonly (Float32Array | undefined)[],
-    quantiles: Float32Array,
-    at: number,
-    patient: boolean,
-  ): number {
-    const part = this.#weights.partsOf(h, row);
-    const { parts } = this.#weights;
-    const shared = this.#externals;
-    let from = this.#weights.placeOf(h, row, this.#context[row]!, patient);
-    const base = row * baseCount;
+  /** Forecasts of all rows at one horizon; `engine` tells what did most: 0 the classical forecasters, 1 and up an external. */
+  #mix(h: number, rows: number, externals: readonly (Float32Array | undefined)[], frame: ForecastFrame): void {
+    const { quantiles, engine } = frame;
+    const horizons = this.#horizons.length;
+    const { steps: ahead } = this.#horizons[h]!;
+    const streams = this.#streams;
+    const weights = this.#weights;
+    const { lastActive } = streams;
+    const { parts } = weights;
+    const { excess } = this.#calibration;
     const bases = this.#base;
-    let previous = 0;
-    let externalPart = 0;
-    let heaviest = 0;
-    let heaviestExternal = 0;
-    for (let q = 0; q < quantileCount; q++, from += parts) {
-      let sum = 0;
-      for (let b = 0; b < baseCount; b++) sum += part[from + b]! * bases[base + b]!;
-      const shares = from + baseCount + shared;
-      let present = part[shares]!;
-      for (let e = 0; e < shared; e++) {
-        const external = externals[e];
-        if (!external) continue;
-        const value = external[at + q]!;
-        if (Number.isNaN(value)) continue;
-        const share = part[shares + 1 + e]!;
-        sum += part[from + baseCount + e]! * value;
-        present += share;
-        externalPart += share;
-        if (share > heaviest) {
-          heaviest = share;
-          heaviestExternal = e;
-        }
+    const raw = this.#raw;
+    const shared = this.#externals;
+    const patient = rows > manyRows;
+    for (let row = 0; row < rows; row++) {
+      const place = row * horizons + h;
+      const at = place * quantileCount;
+      if (lastActive[row]! < 0) {
+        for (let q = 0; q < quantileCount; q++) quantiles[at + q] = 0;
+        engine[place] = 0;
+        continue;
       }
-      // Where the members with all the weight are absent, the last value stands in.
-      const value = present > 1e-6 ? sum / present : bases[base]!;
-      if (value > previous) previous = value;
-      quantiles[at + q] = previous;
+      const base = row * baseCount;
+      streams.write(row, ahead, bases, base);
+      const part = weights.partsOf(h, row);
+      let from = weights.placeOf(h, row, this.#context[row]!, patient);
+      const rawAt = row * quantileCount;
+      let previous = 0;
+      let corrected = 0;
+      let externalPart = 0;
+      let heaviest = 0;
+      let heaviestExternal = 0;
+      for (let q = 0; q < quantileCount; q++, from += parts) {
+        let sum = 0;
+        for (let b = 0; b < baseCount; b++) sum += part[from + b]! * bases[base + b]!;
+        const shares = from + baseCount + shared;
+        let present = part[shares]!;
+        for (let e = 0; e < shared; e++) {
+          const value = externals[e]?.[at + q] ?? Number.NaN;
+          if (Number.isNaN(value)) continue;
+          const share = part[shares + 1 + e]!;
+          sum += part[from + baseCount + e]! * value;
+          present += share;
+          externalPart += share;
+          if (share > heaviest) {
+            heaviest = share;
+            heaviestExternal = e;
+          }
+        }
+        // Where the members with all the weight are absent, the last value stands in.
+        const value = present > 1e-6 ? sum / present : bases[base]!;
+        if (value > previous) previous = value;
+        raw[rawAt + q] = previous;
+        const calibrated = previous + previous * excess[at + q]!;
+        if (calibrated > corrected) corrected = calibrated;
+        quantiles[at + q] = corrected;
+      }
+      engine[place] = externalPart > quantileCount / 2 ? 1 + heaviestExternal : 0;
     }
-    return externalPart > quantileCount / 2 ? 1 + heaviestExternal : 0;
   }
 
   #hold(
@@ -193,7 +210,8 @@ export class Mixture {
     frame: ForecastFrame,
   ): void {
     const count = this.#horizons.length;
-    const { size, steps, total } = this.#streams;
+    const { size, steps, total, since, activity } = this.#streams;
+    const leastAge = this.#calibration.leastAge(h);
     let open = horizon.spare.pop();
     if (!open || open.total.length < size)
       open = {
@@ -203,8 +221,10 @@ export class Mixture {
         first: 0,
         total: new Float64Array(size),
         context: new Uint8Array(size),
+        calibrates: new Uint8Array(size),
         bases: new Float32Array(size * baseCount),
         externals: [],
+        raw: new Float32Array(size * quantileCount),
         quantiles: new Float32Array(size * quantileCount),
         engine: new Uint8Array(size),
       };
@@ -217,11 +237,15 @@ export class Mixture {
     for (let row = open.first; row < rows; row += open.turns) {
       open.total[row] = total[row]!;
       open.context[row] = this.#context[row]!;
+      open.calibrates[row] = steps - since[row]! > leastAge && activity[row]! >= leastActivity ? 1 : 0;
       open.engine[row] = frame.engine[row * count + h]!;
       for (let b = row * baseCount; b < (row + 1) * baseCount; b++) open.bases[b] = this.#base[b]!;
       const to = row * quantileCount;
       const from = (row * count + h) * quantileCount;
-      for (let q = 0; q < quantileCount; q++) open.quantiles[to + q] = frame.quantiles[from + q]!;
+      for (let q = 0; q < quantileCount; q++) {
+        open.raw[to + q] = this.#raw[to + q]!;
+        open.quantiles[to + q] = frame.quantiles[from + q]!;
+      }
       for (let e = 0; e < this.#externals; e++) {
         const external = externals[e];
         if (external) for (let q = 0; q < quantileCount; q++) open.externals[e]![to + q] = external[from + q]!;
@@ -234,6 +258,8 @@ export class Mixture {
     const { steps, total, scale, since, lastActive } = this.#streams;
     const seconds = (steps - open.step) * this.#stepS;
     const { rows, first, turns } = open;
+    const { every } = this.#horizons[h]!;
+    const poolEvery = turns * Math.ceil(rows / turns / mostPooled);
     for (let row = first; row < rows; row += turns) {
       const actual = (total[row]! - open.total[row]!) / seconds;
       this.#actual[row] = actual;
@@ -250,9 +276,13 @@ export class Mixture {
         open.externals,
         row * quantileCount,
         turns,
+        (row - first) % poolEvery === 0,
       );
+      if (open.calibrates[row] === 1)
+        this.#calibration.score(h, row, actual, open.raw, row * quantileCount, every * turns, steps);
     }
     this.#weights.endScoring(h);
+    this.#calibration.endScoring(h, every, steps);
     onResolved?.({
       horizon: h,
       steps: steps - open.step,
@@ -271,7 +301,9 @@ export class Mixture {
     const size = Math.max(rows, had * 2);
     this.#streams.grow(size);
     this.#weights.grow(size);
+    this.#calibration.grow(size);
     this.#base = new Float32Array(size * baseCount);
+    this.#raw = new Float32Array(size * quantileCount);
     this.#context = new Uint8Array(size);
     this.#actual = new Float64Array(size);
   }

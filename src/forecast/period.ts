@@ -1,3 +1,5 @@
+import { autocorrelate } from './autocorrelation.js';
+
 /** Steps of demand kept per row: two turns of the longest period that can be found. */
 export const ringSteps = 512;
 const shortest = 3;
@@ -52,10 +54,12 @@ export class Periods {
     if (rows > this.#period.length) this.grow(rows * 2);
     this.#at = (this.#at + 1) % ringSteps;
     for (let row = 0; row < rows; row++) {
+      // A row without any demand so far has nothing but zeros: it costs no more than this question.
+      if (this.#seen[row] === 0 && !(demand[row]! > 0)) continue;
       const period = this.#period[row]!;
       if (period > 0) this.#sum[row]! += demand[row]! - this.#ago(row, period);
       this.#ring[row * ringSteps + this.#at] = demand[row]!;
-      if (this.#seen[row]! > 0 || demand[row]! > 0) this.#seen[row]!++;
+      this.#seen[row]!++;
     }
     for (let i = 0; i < Math.min(rowsPerStep, rows); i++) {
       this.#next = (this.#next + 1) % rows;
@@ -140,11 +144,10 @@ export function strongestPeriod(values: Float64Array, mean: number, correlation:
   }
   if (!(variance > 1e-9 * most * most)) return 0;
   const limit = Math.min(correlation.length - 1, Math.floor(length / 2));
+  autocorrelate(values, length, 1, limit, correlation);
   let peak = 0;
   for (let lag = 1; lag <= limit; lag++) {
-    let sum = 0;
-    for (let i = lag; i < length; i++) sum += values[i]! * values[i - lag]!;
-    correlation[lag] = (sum / variance) * (length / (length - lag));
+    correlation[lag] = (correlation[lag]! / variance) * (length / (length - lag));
     if (lag >= shortest) peak = Math.max(peak, correlation[lag]!);
   }
   if (peak < leastCorrelation) return 0;

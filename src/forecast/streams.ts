@@ -35,6 +35,8 @@ export class Streams {
   since = new Uint32Array(0);
   /** Step of the last demand; −1: none yet, and nothing is forecast. */
   lastActive = new Int32Array(0);
+  /** Part of the recent steps with demand, per row. */
+  activity = new Float32Array(0);
   #average = new Float64Array(0);
   #level = new Float64Array(0);
   #trend = new Float64Array(0);
@@ -52,6 +54,7 @@ export class Streams {
   grow(size: number): void {
     this.total = grown(this.total, size);
     this.scale = grown(this.scale, size);
+    this.activity = grown(this.activity, size);
     this.#average = grown(this.#average, size * ewmaSpans.length);
     this.#level = grown(this.#level, size);
     this.#trend = grown(this.#trend, size);
@@ -70,6 +73,7 @@ export class Streams {
     this.#level[row] = 0;
     this.#trend[row] = 0;
     this.scale[row] = 0;
+    this.activity[row] = 0;
     this.since[row] = this.steps;
     this.lastActive[row] = -1;
     this.#periods.reset(row);
@@ -86,6 +90,7 @@ export class Streams {
       const rate = value / this.#stepS;
       const age = this.steps - this.since[row]!;
       const perAge = 1 / age;
+      this.activity[row]! += Math.max(activityRate, perAge) * ((value > 0 ? 1 : 0) - this.activity[row]!);
       const at = row * ewmaSpans.length;
       for (let s = 0; s < ewmaSpans.length; s++)
         // While a row is younger than a span, its average is the plain one: it would else take a span to start.
@@ -120,6 +125,7 @@ export class Streams {
   }
 }
 
+const activityRate = 2 / 301;
 const averageRates = ewmaSpans.map((span) => 2 / (span + 1));
 
 export function grown<T extends Float64Array | Float32Array>(array: T, size: number): T {

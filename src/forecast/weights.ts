@@ -18,8 +18,11 @@ const externalFactors: readonly (readonly number[])[] = [
   [0.75, 1, 1.33],
 ];
 
-/** Weight falls by e for every 1/10 by which a member's loss exceeds the best one's. */
-const learningRate = 10;
+/**
+ * Weight falls by e for every so manyth part by which a member's loss exceeds the best one's, per level: more slowly
+ * where few misses have decided over it.
+ */
+const learningRates = [20, 15, 10, 10, 10] as const;
 /** Own losses count half after 230 steps. */
 const ownDecay = 0.997;
 /** Own losses count as much as those of all rows together once a row has this many. */
@@ -75,6 +78,7 @@ export class Weights {
   readonly #levels: Level[] = [];
   readonly #pools: Pool[];
   readonly #excess: Float64Array;
+  readonly #losses: Float64Array;
   #own = new Float32Array(0);
   #seen = new Float32Array(0);
   #part = new Float32Array(0);
@@ -107,7 +111,9 @@ export class Weights {
     }
     this.members = from;
     this.parts = baseCount + externals + 1 + externals;
-    this.#excess = new Float64Array(Math.max(...this.#levels.map((level) => level.count)));
+    const mostMembers = Math.max(...this.#levels.map((level) => level.count));
+    this.#excess = new Float64Array(mostMembers);
+    this.#losses = new Float64Array(mostMembers);
     this.#pools = Array.from({ length: horizons }, () => ({
       loss: new Float64Array(contexts * from),
       excess: new Float64Array(contexts * from),
@@ -141,6 +147,7 @@ export class Weights {
    * @param bases what the bases said, from `basesAt` on
    * @param externals quantiles of other forecasters, from `externalsAt` on; NaN or undefined where one had none
    * @param turns only every so many forecasts of a row are scored, so each counts for as many
+   * @param pooled whether the row counts among all rows: where there are very many, some tell enough
    */
   score(
     h: number,
@@ -153,6 +160,7 @@ export class Weights {
     externals: readonly (Float32Array | undefined)[],
     externalsAt: number,
     turns: number,
+    pooled: boolean,
   ): void {
     const place = row * this.#horizons + h;
     const pool = this.#pools[h]!;
@@ -160,35 +168,35 @@ export class Weights {
     const own = this.#own;
     const rate = turns === 1 ? 1 - ownDecay : 1 - ownDecay ** turns;
     const perScale = scale > 0 ? 1 / scale : 0;
-    if (scale > 0) pool.rows[context]!++;
+    const adds = pooled && scale > 0;
+    if (adds) pool.rows[context]!++;
+    const losses = this.#losses;
     for (let q = 0; q < quantileCount; q++) {
       // The pinball loss at τ of a miss is (τ − ½)·miss + ½·|miss|: without a branch, which would be a coin toss.
       const lean = quantileLevels[q]! - 0.5;
       const { from, count, classical, source, factor } = this.#levels[q]!;
       let classicalLoss = 0;
-      let at = place * this.members + from;
-      let pooledAt = context * this.members + from;
       let m = 0;
-      for (; m < classical; m++, at++, pooledAt++) {
+      for (; m < classical; m++) {
         const miss = actual - factor[m]! * bases[basesAt + source[m]!]!;
         const loss = lean * miss + 0.5 * Math.abs(miss);
         classicalLoss += loss;
-        const before = own[at]!;
-        own[at] = before + rate * (loss - before);
-        sum[pooledAt]! += loss * perScale;
+        losses[m] = loss;
       }
-      for (; m < count; m++, at++, pooledAt++) {
+      for (; m < count; m++) {
         const forecast = externals[source[m]! - baseCount]?.[externalsAt + q] ?? Number.NaN;
+        const miss = actual - factor[m]! * forecast;
         // Whoever had no forecast counts as a middling one: neither punished for it nor preferred.
-        let loss = classicalLoss / classical;
-        if (!Number.isNaN(forecast)) {
-          const miss = actual - factor[m]! * forecast;
-          loss = lean * miss + 0.5 * Math.abs(miss);
-        }
-        const before = own[at]!;
-        own[at] = before + rate * (loss - before);
-        sum[pooledAt]! += loss * perScale;
+        losses[m] = Number.isNaN(forecast) ? classicalLoss / classical : lean * miss + 0.5 * Math.abs(miss);
       }
+      const at = place * this.members + from;
+      for (m = 0; m < count; m++) {
+        const before = own[at + m]!;
+        own[at + m] = before + rate * (losses[m]! - before);
+      }
+      if (!adds) continue;
+      const pooledAt = context * this.members + from;
+      for (m = 0; m < count; m++) sum[pooledAt + m]! += losses[m]! * perScale;
     }
     this.#seen[place]!++;
   }
@@ -298,6 +306,7 @@ export class Weights {
         if (beyond < least) least = beyond;
       }
       const at = to + q * this.parts;
+      const learningRate = learningRates[q]!;
       for (let i = at; i < at + this.parts; i++) part[i] = 0;
       let all = 0;
       let classicalShare = 0;
