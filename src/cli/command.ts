@@ -1,3 +1,5 @@
+import { realpathSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { ForetokenError } from '../errors.js';
 import { parseChoice, parseNumber } from '../lab/units.js';
@@ -42,7 +44,7 @@ export interface CommandSpec<F extends Flags> {
   /** Whether it takes anything beside options. */
   takesOperands: boolean;
   /** @returns the exit code */
-  run: (values: Values<F>, operands: string[]) => Promise<number> | number;
+  run: (values: Values<F>, operands: string[], argv: readonly string[]) => Promise<number> | number;
   /** Exit code for an error; default 2 for wrong options, 1 for what else failed. */
   exitCode?: (error: ForetokenError) => number;
 }
@@ -56,7 +58,7 @@ export function command<F extends Flags>(spec: CommandSpec<F>): (argv: string[])
   return async (argv) => {
     try {
       const { values, positionals } = parse(spec, argv);
-      if (values.help !== true) return await spec.run(read(spec.flags, values), positionals);
+      if (values.help !== true) return await spec.run(read(spec.flags, values), positionals, argv);
       console.log(spec.help);
       return 0;
     } catch (error) {
@@ -74,6 +76,33 @@ export function oneTrace(operands: readonly string[]): string {
   if (operands.length === 1) return operands[0]!;
   const got = operands.length === 0 ? 'none' : operands.join(' ');
   throw new ForetokenError('INVALID_OPTION', `expected one trace, a file or -, got ${got}; see --help`);
+}
+
+/**
+ * Files that a command is to write must be others than the one it reads, and each other.
+ * @param outputs by the name of their options
+ */
+export function checkOutputs(input: string, outputs: Record<string, string | undefined>): void {
+  const taken = new Map([[place(input), 'the trace itself']]);
+  for (const [option, file] of Object.entries(outputs)) {
+    if (file === undefined) continue;
+    const other = taken.get(place(file));
+    if (other !== undefined)
+      throw new ForetokenError(
+        'INVALID_OPTION',
+        `--${option}: expected a file of its own, got ${JSON.stringify(file)}, ${other}`,
+      );
+    taken.set(place(file), `that of --${option}`);
+  }
+}
+
+/** What a path leads to, whatever way it is written. */
+function place(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch {
+    return resolve(file);
+  }
 }
 
 function parse({ flags, takesOperands }: Pick<CommandSpec<Flags>, 'flags' | 'takesOperands'>, argv: string[]) {

@@ -67,7 +67,7 @@ function print({ report, scoredFromS }: DemoResult, path: string): void {
   }
   const { law } = report;
   process.stdout.write(
-    `\nResource law: ${law.violations === 0 ? 'held' : `BROKEN ${law.violations} times`} over ${law.admissions.toLocaleString('en-US')} admissions.\n` +
+    `\nResource law: ${law.violations === 0 ? 'held' : `BROKEN ${law.violations} times`} over ${(law.admissions ?? 0).toLocaleString('en-US')} admissions.\n` +
       `History: ${report.history}\nReport:  ${path}\n`,
   );
 }

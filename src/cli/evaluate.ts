@@ -5,7 +5,7 @@ import { defaultHorizonsMs, type EvaluateHooks, evaluate } from '../lab/evaluate
 import { dumpHeader, dumpRows, evaluationJson, evaluationTable } from '../lab/evaluation-report.js';
 import { formatDuration, parseDurationMs, parseSwitch } from '../lab/units.js';
 import { readTrace } from '../workload/trace.js';
-import { choice, command, list, number, oneTrace, seed, text, type Values } from './command.js';
+import { checkOutputs, choice, command, list, number, oneTrace, seed, text, type Values } from './command.js';
 import { ProgressBar } from './progress.js';
 
 const help = `foretoken evaluate TRACE [options]
@@ -50,7 +50,9 @@ async function run(values: Values<typeof flags>, operands: string[]): Promise<nu
     ...(step !== undefined && { stepMs: step }),
     ...(horizons !== undefined && { horizonsMs: horizons }),
   };
-  const trace = await readTrace(oneTrace(operands), options.cost ? { cost: options.cost } : {});
+  const file = oneTrace(operands);
+  checkOutputs(file, { dump });
+  const trace = await readTrace(file, options.cost ? { cost: options.cost } : {});
   const csv = dump === undefined ? undefined : await CsvFile.open('dump', dump, dumpHeader);
   try {
     using bar = new ProgressBar();

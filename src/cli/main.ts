@@ -25,11 +25,12 @@ type Command = (argv: string[]) => Promise<number>;
 /** The `foretoken` command. @returns exit code */
 export async function main(argv: string[]): Promise<number> {
   const [name, ...rest] = argv;
-  // A reader that has seen enough (`| head`) is no failure.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    process.exit(0);
-  });
+  // A reader that has seen enough (`| head`) is no failure. The command goes on to its own end: leaving in the middle
+  // of a forecast would abort the process.
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+    });
   if (name === '--help' || name === '-h' || name === 'help') {
     console.log(help);
     return 0;

@@ -1,11 +1,18 @@
+import { basename } from 'node:path';
 import { allocatorNames } from '../allocate/allocator.js';
+import { ForetokenError } from '../errors.js';
 import { replay } from '../lab/replay.js';
+import { curvesOf, ReplayReport } from '../lab/replay-report.js';
 import { replayJson, replayTable } from '../lab/report.js';
 import { armNames } from '../lab/settings.js';
 import { DecisionFile } from '../lab/stream.js';
+import { everySink } from '../lab/tally.js';
 import { parseDurationMs, parseRate, parseSwitch } from '../lab/units.js';
+import { WholeFile } from '../lab/whole-file.js';
+import { curvesPicture } from '../report/curves.js';
+import { renderReport } from '../report/report.js';
 import { readTrace } from '../workload/trace.js';
-import { choice, command, list, number, oneTrace, seed, text, type Values, whole } from './command.js';
+import { checkOutputs, choice, command, list, number, oneTrace, seed, text, type Values, whole } from './command.js';
 import { ProgressBar } from './progress.js';
 
 const help = `foretoken replay TRACE [options]
@@ -28,6 +35,9 @@ resource. TRACE is a file, plain or gzip, or - for standard input.
   --seed N                    (default: 1)
   --stream FILE               every scored decision as CSV, gzip if the name ends in .gz
   --pareto                    sweep every arm's head-room too: what it throttles against what it withholds
+  --html FILE                 a report to look at, in one file: curves, one target over time, every target
+  --target NAME               whose timeline the report shows first (default: the one denied most)
+  --svg FILE                  the curves of --pareto as a picture
   --json                      one JSON object on standard output
   --help`;
 
@@ -47,31 +57,51 @@ const flags = {
   seed,
   stream: text,
   pareto: 'switch',
+  html: text,
+  target: text,
+  svg: text,
   json: 'switch',
 } as const;
 
 /** `foretoken replay`: the result on standard output, progress and errors on standard error. */
 export const replayCommand = command({ name: 'replay', help, flags, takesOperands: true, run });
 
-async function run(values: Values<typeof flags>, operands: string[]): Promise<number> {
-  const { stream, json, burst, step, ...others } = values;
+async function run(values: Values<typeof flags>, operands: string[], argv: readonly string[]): Promise<number> {
+  const { stream, html, svg, target, json, burst, step, ...others } = values;
   const options = {
     ...others,
     ...(burst !== undefined && { burstMs: burst }),
     ...(step !== undefined && { stepMs: step }),
   };
-  const trace = await readTrace(oneTrace(operands), options.cost ? { cost: options.cost } : {});
-  const sink = stream === undefined ? undefined : await DecisionFile.open(stream);
+  const file = oneTrace(operands);
+  if (svg !== undefined && !options.pareto) throw unfit('--svg', '--pareto, whose curves it draws');
+  if (target !== undefined && html === undefined) throw unfit('--target', '--html, which shows it');
+  checkOutputs(file, { stream, html, svg });
+  const page = html === undefined ? undefined : await WholeFile.at('html', html);
+  const picture = svg === undefined ? undefined : await WholeFile.at('svg', svg);
+  const trace = await readTrace(file, options.cost ? { cost: options.cost } : {});
+  const report = page && new ReplayReport(trace, options, target);
+  const decisions = stream === undefined ? undefined : await DecisionFile.open(stream);
+  const sinks = [decisions, report?.tally].filter((sink) => sink !== undefined);
   try {
     using bar = new ProgressBar();
     const result = await replay(trace, options, {
-      ...(sink ? { sink } : {}),
-      progress: (done, arm) => bar.update(done, arm),
+      ...(sinks.length > 0 ? { sink: everySink(sinks) } : {}),
+      progress: (done, label) => bar.update(done, label),
+      ...(report ? { onStep: (step) => report.onStep(step) } : {}),
     });
     bar[Symbol.dispose]();
+    if (report) await page.write(renderReport(report.data(result, ['foretoken replay', ...argv].join(' '))));
+    if (picture) {
+      const { arms, title } = curvesOf(result.pareto!, basename(trace.file));
+      await picture.write(curvesPicture(arms, title));
+    }
     console.log(json ? JSON.stringify(replayJson(result), null, 2) : replayTable(result));
     return 0;
   } finally {
-    await sink?.close();
+    await decisions?.close();
   }
 }
+
+const unfit = (option: string, needs: string): ForetokenError =>
+  new ForetokenError('INVALID_OPTION', `${option}: expected together with ${needs}, got it alone`);

@@ -4,7 +4,7 @@ import type { StepReport } from '../control/loop.js';
 import { Foretoken } from '../foretoken.js';
 import type { ForetokenEvent } from '../options.js';
 import { workerFile } from '../paths.js';
-import type { ReportData, ReportTarget } from '../report/report.js';
+import type { ReportData } from '../report/report.js';
 import { Workload } from '../workload/generator.js';
 import type { Trace } from '../workload/trace.js';
 import type { LoadData } from './demo-load.js';
@@ -12,6 +12,7 @@ import { ReferenceBucket } from './reference-bucket.js';
 import { replay } from './replay.js';
 import { sceneOf } from './scene.js';
 import { Score } from './score.js';
+import { Series } from './series.js';
 import type { ReplayOptions } from './settings.js';
 
 export interface DemoOptions {
@@ -167,49 +168,3 @@ function offer(foretoken: Foretoken, trace: Trace, part: Uint32Array, startMs: n
     done: Promise.race([once(worker, 'exit'), failed]),
   };
 }
-
-/** What the report draws, gathered step by step. */
-class Series {
-  readonly #stepS: number;
-  readonly #timeS: number[] = [];
-  readonly #demand: number[] = [];
-  readonly #admitted: number[] = [];
-  readonly #targets: Map<string, TargetSeries>;
-  /** Forecasts of the last step, for the one that follows. */
-  readonly #expected = new Map<string, { q50: number; q90: number }>();
-
-  constructor(names: readonly string[], stepMs: number) {
-    this.#stepS = stepMs / 1000;
-    this.#targets = new Map(
-      names.map((name) => [name, { demand: [], q50: [], q90: [], level: [], admitted: [], denied: [] }]),
-    );
-  }
-
-  add(report: StepReport, atS: number): void {
-    this.#timeS.push(atS - this.#stepS);
-    this.#demand.push(report.demandTokens / this.#stepS);
-    this.#admitted.push(report.admittedTokens / this.#stepS);
-    for (const row of report.rows ?? []) {
-      const series = this.#targets.get(row.name);
-      if (!series) continue;
-      const expected = this.#expected.get(row.name);
-      series.demand.push(row.demandTokens / this.#stepS);
-      series.admitted.push(row.admittedTokens / this.#stepS);
-      series.denied.push(Math.max(0, row.demandTokens - row.admittedTokens) / this.#stepS);
-      series.q50.push(expected?.q50 ?? Number.NaN);
-      series.q90.push(expected?.q90 ?? Number.NaN);
-      series.level.push(row.level);
-      this.#expected.set(row.name, { q50: row.q50PerSec, q90: row.q90PerSec });
-    }
-  }
-
-  result(): Pick<ReportData, 'total' | 'targets'> {
-    const timeS = this.#timeS;
-    return {
-      total: { timeS, demand: this.#demand, admitted: this.#admitted },
-      targets: [...this.#targets].map(([name, series]) => ({ name, timeS, ...series })),
-    };
-  }
-}
-
-type TargetSeries = Record<Exclude<keyof ReportTarget, 'name' | 'timeS'>, number[]>;

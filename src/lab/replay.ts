@@ -1,3 +1,4 @@
+import type { StepReport } from '../control/loop.js';
 import type { Trace } from '../workload/trace.js';
 import type { Arm } from './arms/arm.js';
 import { foretokenArm } from './arms/foretoken.js';
@@ -26,13 +27,18 @@ export interface ReplayHooks {
   sink?: DecisionSink;
   /** @param done from 0 to 1 */
   progress?: (done: number, label: string) => void;
+  /** Told of every step that Foretoken controls, with its targets. */
+  onStep?: (report: StepReport) => void;
 }
 
 /** Who plays for each name, and on which stage. Where there are several, the one that throttles least is reported. */
-const contestants: Record<ArmName, (scene: Scene) => { scene: Scene; open: (() => Arm | Promise<Arm>)[] }> = {
+const contestants: Record<
+  ArmName,
+  (scene: Scene, hooks: ReplayHooks) => { scene: Scene; open: (() => Arm | Promise<Arm>)[] }
+> = {
   static: (scene) => ({ scene, open: [staticArm] }),
   reactive: (scene) => ({ scene, open: reactiveArms(scene) }),
-  foretoken: (scene) => ({ scene, open: [() => foretokenArm(scene)] }),
+  foretoken: (scene, { onStep }) => ({ scene, open: [() => foretokenArm(scene, onStep && { onStep })] }),
   oracle: (scene) => ({ scene, open: [() => oracleArm(scene)] }),
   pool: (scene) => ({ scene: pooled(scene), open: [poolArm] }),
   shared: (scene) => ({ scene, open: [() => sharedArm(scene)] }),
@@ -47,7 +53,7 @@ export async function replay(trace: Trace, options: ReplayOptions, hooks: Replay
   const scene = sceneOf(trace, options);
   const { settings, demand } = scene;
   const arms: Partial<Record<ArmName, ArmScore>> = {};
-  const parts = settings.arms.map((name) => ({ name, ...contestants[name](scene) }));
+  const parts = settings.arms.map((name) => ({ name, ...contestants[name](scene, hooks) }));
   const runs = parts.reduce((sum, { open }) => sum + open.length, 0);
   let runsDone = 0;
   for (const { name, scene: stage, open } of parts) {

@@ -1,6 +1,7 @@
 import { comparedAtWithheld } from './pareto.js';
 import type { ReplayResult } from './replay.js';
 import type { ArmScore } from './score.js';
+import type { ReplaySettings } from './settings.js';
 import type { Pareto } from './sweep.js';
 import { formatDuration } from './units.js';
 
@@ -86,12 +87,11 @@ function aligned(head: string[], rows: string[][]): string[] {
 
 /** A replay's result as the one JSON object of `--json`. */
 export function replayJson({ trace, settings, arms, capture, pareto }: ReplayResult): unknown {
+  return { trace, settings: replaySettings(settings), arms, capture, pareto };
+}
+
+/** Every option as used, as it would be given. */
+export function replaySettings(settings: ReplaySettings): Record<string, unknown> {
   const { ratePerSec, burst, burstMs: _, stepMs, ...others } = settings;
-  return {
-    trace,
-    settings: { rate: ratePerSec, burst, step: formatDuration(stepMs), ...others },
-    arms,
-    capture,
-    pareto,
-  };
+  return { rate: ratePerSec, burst, step: formatDuration(stepMs), ...others };
 }

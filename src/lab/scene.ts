@@ -37,6 +37,10 @@ const reservoirPart = 0.5;
 const holderOf = (seed: number, name: string, holders: number): number =>
   createHash('sha256').update(`${seed}\0${name}`).digest().readUInt32LE(0) % holders;
 
+/** What the bucket of a holder, or of a target of its own, is called. */
+export const bucketName = ({ settings, names }: Scene, bucket: number): string =>
+  settings.holders > 0 ? `holder${bucket + 1}` : names[bucket]!;
+
 export function sceneOf(trace: Trace, options: ReplayOptions): Scene {
   const demand = demandOf(trace);
   const settings = settle(options, trace, demand);

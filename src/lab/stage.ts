@@ -2,7 +2,7 @@ import { FastLoop } from '../control/fast-loop.js';
 import { Roster } from '../control/roster.js';
 import { BucketTable, type Handle } from '../table/table.js';
 import { Ledger } from './ledger.js';
-import type { Scene } from './scene.js';
+import { bucketName, type Scene } from './scene.js';
 
 /**
  * The native table on a virtual clock, as one arm uses it: buckets by number, and an account of where the
@@ -41,7 +41,7 @@ export class Stage implements Disposable {
     for (let i = 0; i < targets; i++) this.#real[this.#slots[bucketOf[i]!]!] = 1;
     this.ledger = new Ledger(this.table, (slot) => this.#real[slot] === 1, borrow);
     this.#handles.forEach((handle, i) => {
-      const name = buckets === scene.names.length ? scene.names[i]! : `holder${i + 1}`;
+      const name = bucketName(scene, i);
       const entry = { name, handle, reservation: scene.floorRate, weight: 1, limit: Number.POSITIVE_INFINITY };
       this.roster.put(entry, this.#slots[i]!);
     });

@@ -18,7 +18,7 @@ export const clientScript = `
   }
 
   // 90 s, 4:05 (min:s) or 2:04:05, by how long the whole is.
-  const longest = Math.max(0, ...data.total.timeS);
+  const longest = data.total?.timeS.at(-1) ?? 0;
   function clock(seconds) {
     if (seconds === null || seconds === undefined) return '–';
     const two = (value) => String(value).padStart(2, '0');
@@ -54,6 +54,7 @@ export const clientScript = `
   const line = (label, name, more) => ({ label, stroke: colour(name), width: 1.75, points: { show: false }, value: (_, value) => brief(value), ...more });
 
   function drawTotal() {
+    if (data.total === null) return;
     const { timeS, demand, admitted } = data.total;
     draw('chart-total', {
       unit: 'tokens/s',

@@ -2,9 +2,11 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { ForetokenError } from '../errors.js';
 import { clientScript } from './client.js';
+import { type ArmCurve, curveStyle } from './curves.js';
 import { embedJson, embedScript, escapeHtml } from './html.js';
+import { curvesSection, settingsSection, targetsSection } from './replay-sections.js';
 import { armsSection, chartsSection, headerSection, historySection, lawSection, notesSection } from './sections.js';
-import { style } from './style.js';
+import { palette, style } from './style.js';
 
 /** What one arm did with the offered tokens, as the replay contract defines the figures. */
 export interface ReportArm {
@@ -21,6 +23,10 @@ export interface ReportArm {
   worstTargetThrottledFraction: number;
   /** Everything admitted ÷ (rate × time), 0 to 1. */
   utilization: number;
+  /** What targets were given and nobody used ÷ (rate × time), 0 to 1. */
+  withheldFraction?: number;
+  /** What the worst served of several greedy targets got ÷ what the best served got, 0 to 1. */
+  minMaxRatio?: number;
   /** Admissions beyond rate and burst of the resource. */
   lawViolations: number;
 }
@@ -73,16 +79,33 @@ export interface ReportData {
   arms: readonly ReportArm[];
   /** The part of the reachable gain that was reached: (reactive − foretoken) ÷ (reactive − oracle); null if there was none to reach. */
   capture?: number | null;
-  /** What a reference bucket said to every admission of the run shown in the charts. */
-  law: { admissions: number; violations: number };
+  /** What a reference bucket said to every admission, and how many that were if it is known. */
+  law: { admissions?: number; violations: number };
+  /** What each arm throttles against what it withholds, over a sweep of its head-room. */
+  curves?: { title: string; arms: readonly ArmCurve[]; meanRatePerSec: number; lawViolations: number };
+  /** What each arm denied each target. */
+  perTarget?: TargetTable;
+  /** Options as used, by name. */
+  settings?: readonly (readonly [string, string])[];
   /** All targets together, tokens/s. */
-  total: { timeS: ReportColumn; demand: ReportColumn; admitted: ReportColumn };
+  total?: { timeS: ReportColumn; demand: ReportColumn; admitted: ReportColumn };
   /** Targets with charts of their own, the first one shown at first. Some tens; each row costs about 30 bytes. */
   targets: readonly ReportTarget[];
+  /** So many steps stand in one row of the charts; default 1. */
+  scale?: number;
   /** Where the history lies: a path, `memory`, a URL. */
-  history: string;
+  history?: string;
   /** Things to know, one sentence each: what failed, what was left out. */
   notes?: readonly string[];
+}
+
+/** A table of targets, most denied first. */
+export interface TargetTable {
+  arms: readonly string[];
+  /** Tokens offered, and the part of them that each arm denied, 0 to 1. */
+  rows: readonly { name: string; offered: number; throttledFraction: readonly number[] }[];
+  /** How many targets were left out. */
+  left: number;
 }
 
 /**
@@ -91,7 +114,7 @@ export interface ReportData {
  * @throws ForetokenError INVALID_ARGUMENT if columns that belong together differ in length
  */
 export function renderReport(data: ReportData): string {
-  checkColumns('total', data.total, data.total.timeS.length);
+  if (data.total) checkColumns('total', data.total, data.total.timeS.length);
   for (const target of data.targets) {
     const { name, ...columns } = target;
     checkColumns(`target ${JSON.stringify(name)}`, columns, target.timeS.length);
@@ -101,7 +124,7 @@ export function renderReport(data: ReportData): string {
     limit: data.resource.ratePerSec,
     stepS: data.stepS,
     horizonS: data.horizonS,
-    total: columnsOf(data.total),
+    total: data.total ? columnsOf(data.total) : null,
     targets: data.targets.map(({ name, ...columns }) => ({ name, ...columnsOf(columns) })),
   };
   return `<!doctype html>
@@ -113,15 +136,18 @@ export function renderReport(data: ReportData): string {
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
 <title>${escapeHtml(data.title)}</title>
 <style>${css}</style>
-<style>${style}</style>
+<style>${palette}${style}${data.curves ? curveStyle : ''}</style>
 </head>
 <body>
 ${headerSection(data)}
 <main>
 ${armsSection(data)}
+${curvesSection(data)}
 ${chartsSection(data)}
+${targetsSection(data)}
 ${lawSection(data)}
 ${historySection(data)}
+${settingsSection(data)}
 ${notesSection(data)}
 </main>
 <script type="application/json" id="chart-data">${embedJson(chart)}</script>

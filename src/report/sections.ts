@@ -42,7 +42,7 @@ export function headerSection(data: ReportData): string {
 </header>`;
 }
 
-const columns: readonly (readonly [string, (arm: ReportArm) => string])[] = [
+const usual: readonly (readonly [string, (arm: ReportArm) => string])[] = [
   ['Offered', (arm) => brief(arm.offered)],
   ['Admitted', (arm) => brief(arm.admitted)],
   ['Throttled', (arm) => percent(arm.throttledFraction)],
@@ -51,9 +51,22 @@ const columns: readonly (readonly [string, (arm: ReportArm) => string])[] = [
   ['Law violations', (arm) => count(arm.lawViolations)],
 ];
 
+/** Columns of figures that not every report has. */
+const columnsOf = ({ arms }: ReportData): typeof usual => [
+  ...usual.slice(0, -1),
+  ...(arms.some(({ withheldFraction }) => withheldFraction !== undefined)
+    ? [['Withheld', (arm: ReportArm) => percent(arm.withheldFraction ?? Number.NaN)] as const]
+    : []),
+  ...(arms.some(({ minMaxRatio }) => minMaxRatio !== undefined)
+    ? [['Min-max ratio', (arm: ReportArm) => (arm.minMaxRatio ?? Number.NaN).toFixed(3)] as const]
+    : []),
+  ...usual.slice(-1),
+];
+
 /** Every arm beside the others; the bar is the throttled fraction. */
 export function armsSection(data: ReportData): string {
   const most = Math.max(...data.arms.map((arm) => arm.throttledFraction), Number.MIN_VALUE);
+  const columns = columnsOf(data);
   const row = (arm: ReportArm): string => {
     const variant = arm.variant === undefined ? '' : ` <span class="quiet">${escapeHtml(arm.variant)}</span>`;
     const cells = columns.map(([label, text]) => {
@@ -85,9 +98,11 @@ const figure = (id: string, heading: string, caption: string): string => `<figur
 
 /** Places for the charts, which the page's script draws. */
 export function chartsSection(data: ReportData): string {
+  if (!data.total) return '';
+  const merged = data.scale && data.scale > 1 ? ` Each point of the charts is ${count(data.scale)} steps.` : '';
   const total = `<section aria-labelledby="all">
 <h2 id="all">All targets together</h2>
-${figure('chart-total', 'Demand and the limit', 'What all targets asked for and what was admitted, beside the limit of the resource. A burst of tokens saved up may lie above the limit for a moment.')}
+${figure('chart-total', 'Demand and the limit', `What all targets asked for and what was admitted, beside the limit of the resource. A burst of tokens saved up may lie above the limit for a moment.${merged}`)}
 </section>`;
   if (data.targets.length === 0) return total;
   const options = data.targets.map((target, index) => `<option value="${index}">${escapeHtml(target.name)}</option>`);
@@ -107,9 +122,8 @@ ${figure('chart-admissions', 'Admissions and denials', 'What was denied stands o
 export function lawSection(data: ReportData): string {
   const { admissions, violations } = data.law;
   const kept = violations === 0;
-  const verdict = kept
-    ? `None of ${count(admissions)} admissions`
-    : `${count(violations)} of ${count(admissions)} admissions`;
+  const all = admissions === undefined ? 'all admissions' : `${count(admissions)} admissions`;
+  const verdict = `${kept ? 'None' : count(violations)} of ${all}`;
   return `<section aria-labelledby="law">
 <h2 id="law">The law of the resource</h2>
 <p><span class="badge ${kept ? 'good' : 'bad'}">${kept ? '✓ kept' : '✗ broken'}</span>
@@ -119,6 +133,7 @@ over any interval. Every admission was put to a reference bucket of that rate an
 }
 
 export function historySection(data: ReportData): string {
+  if (data.history === undefined) return '';
   const where =
     data.history === 'memory'
       ? '<p>It was kept in memory and is gone.</p>'

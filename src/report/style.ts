@@ -1,5 +1,5 @@
 /** Colours pass 4.5:1 for text on both grounds; blue, teal and orange stay apart for colour-blind eyes. */
-export const style = `
+export const palette = `
 :root {
   --ground: #fbfbfd; --panel: #fff; --line: #dfe2ea; --ink: #1b1f2a; --quiet: #5b6376;
   --demand: #2f5fd0; --mean: #12265c; --forecast: #8a4fd3; --band: rgba(138, 79, 211, .18);
@@ -14,6 +14,10 @@ export const style = `
     --good: #7fe0a8; --good-ground: #16352a; --bad: #ffa39b; --bad-ground: #451d1c; --ours: #1f2a45;
   }
 }
+`;
+
+/** How the page looks, in the colours of the palette. */
+export const style = `
 * { box-sizing: border-box; }
 body {
   margin: 0; background: var(--ground); color: var(--ink);
@@ -35,7 +39,7 @@ code { font: .9em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; over
 .card dd { margin: 0; }
 .card strong { display: block; font-size: 1.6rem; line-height: 1.3; font-weight: 650; font-variant-numeric: tabular-nums; }
 .card span { color: var(--quiet); font-size: .8125rem; line-height: 1.35; display: block; }
-.scroll { overflow-x: auto; max-height: 420px; border-radius: 6px; }
+.scroll { overflow-x: auto; max-height: 520px; border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 section > .scroll th, section > .scroll td, details th, details td { padding: 9px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 section > .scroll th:first-child, details th:first-child { text-align: left; }
