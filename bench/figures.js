@@ -1,4 +1,4 @@
-// What a forecast is worth on recorded traffic: `npm run figures -- FOLDER [holders|partitioned|noisy]...`, where
+// What a forecast is worth on recorded traffic: `npm run figures -- FOLDER [holders|partitioned|noisy|pareto]...`, where
 // FOLDER holds traces as `foretoken replay` reads them. One line per trace; each says the command it sums up.
 import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -14,7 +14,7 @@ async function replay(trace, options) {
   const { stdout } = await promisify(execFile)(process.execPath, [bin, 'replay', trace, ...options, '--json'], {
     maxBuffer: 1 << 26,
   });
-  return JSON.parse(stdout).arms;
+  return JSON.parse(stdout);
 }
 
 const violations = (runs) =>
@@ -25,7 +25,7 @@ const figures = {
   async holders(trace) {
     const options = ['--holders', '8', '--step', '5s', '--rate', '4x', '--arms', 'static,reactive,foretoken'];
     const runs = [];
-    for (let seed = 1; seed <= 5; seed++) runs.push(await replay(trace, [...options, '--seed', `${seed}`]));
+    for (let seed = 1; seed <= 5; seed++) runs.push((await replay(trace, [...options, '--seed', `${seed}`])).arms);
     const ratios = runs.map(
       ({ static: fixed, reactive, foretoken }) => foretoken.throttled / Math.min(fixed.throttled, reactive.throttled),
     );
@@ -36,7 +36,7 @@ const figures = {
   async partitioned(trace) {
     const options = ['--borrow', 'off', '--step', '5s', '--arms', 'static,reactive,foretoken,oracle'];
     const runs = [];
-    for (const rate of ['2x', '4x']) runs.push(await replay(trace, [...options, '--rate', rate]));
+    for (const rate of ['2x', '4x']) runs.push((await replay(trace, [...options, '--rate', rate])).arms);
     let gained = 0;
     let possible = 0;
     for (const { reactive, foretoken, oracle } of runs) {
@@ -52,7 +52,7 @@ const figures = {
     const runs = [];
     const lines = [];
     for (const rate of ['2x', '4x']) {
-      const arms = await replay(trace, [...options, '--rate', rate]);
+      const { arms } = await replay(trace, [...options, '--rate', rate]);
       const { reactive, foretoken, shared } = arms;
       const better = Math.min(reactive.throttledFraction, shared.throttledFraction);
       const counts = better >= 0.005 ? '' : ' (under 0.5 %)';
@@ -63,6 +63,20 @@ const figures = {
       runs.push(arms);
     }
     return { figure: lines.join('; '), runs, options };
+  },
+
+  /** Throttled at the same capacity withheld, half the mean demand and all of it, over a sweep of each arm's head-room. */
+  async pareto(trace) {
+    const options = ['--step', '5s', '--pareto', '--arms', 'reactive,foretoken,oracle'];
+    const { arms, pareto } = await replay(trace, options);
+    const figure = ['0.5', '1'].map((withheld) => {
+      const at = ['reactive', 'foretoken', 'oracle'].map((arm) => {
+        const fraction = pareto[arm].throttledAtWithheld[withheld];
+        return `${arm} ${fraction === null ? '      –' : part(fraction)}`;
+      });
+      return `throttled at ${withheld} withheld: ${at.join(', ')}`;
+    });
+    return { figure: figure.join('; '), runs: [arms, pareto], options };
   },
 };
 

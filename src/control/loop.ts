@@ -22,8 +22,6 @@ export type LoopOptions = Pick<
   adjust?: boolean;
   /** See `PlanInput`. */
   keepsSurplus?: boolean;
-  /** What denying a token costs against keeping one idle, of every target. Default `defaultThrottlingCost`. */
-  throttlingCost?: number;
 };
 
 /** What one step did, for whoever watches. Rates in tokens/s, tokens summed over the step. */
@@ -247,7 +245,6 @@ export class ControlLoop {
     // The burst under an expired deposit is not free until it has been reclaimed.
     this.#table.reclaimExpired();
     this.#fast.readLevels();
-    const { throttlingCost } = this.#options;
     const planned = plan({
       slots,
       live: this.#roster.live,
@@ -266,8 +263,7 @@ export class ControlLoop {
       stepMs: this.#options.stepMs,
       borrow: this.#options.borrow,
       keepsSurplus: this.#options.keepsSurplus,
-      throttlingCost:
-        throttlingCost === undefined ? this.#roster.throttlingCost : new Float64Array(slots).fill(throttlingCost),
+      throttlingCost: this.#roster.throttlingCost,
       allocator: this.#options.allocator,
       rules: this.#rules,
       credits: this.#credits,

@@ -36,6 +36,7 @@ export async function foretokenArm(scene: Scene, setting: ForetokenSetting = {})
     name: 'foretoken',
     ...(coverage !== undefined && { variant: `q${coverage}` }),
     enter(stage) {
+      if (coverage !== undefined) stage.roster.throttlingCost.fill(coverage / (1 - coverage));
       loop = new ControlLoop({
         table: stage.ledger,
         options: {
@@ -49,7 +50,6 @@ export async function foretokenArm(scene: Scene, setting: ForetokenSetting = {})
           failSafeMs: 2 * stepMs,
           leastBurst: scene.floorBurst,
           keepsSurplus: scene.keepsSurplus,
-          ...(coverage !== undefined && { throttlingCost: coverage / (1 - coverage) }),
         },
         history,
         engine,
