@@ -36,7 +36,8 @@ enum LevelColumn : uint32_t { kLevelTokens, kLevelRate, kLevelBurst, kLevelDepos
 constexpr uint64_t kHoldNs = 250000000;
 
 constexpr uint32_t kBatch = 4096;
-constexpr uint32_t kPrefetchAhead = 16;  // a power of two
+constexpr uint32_t kAhead = 16;          // a power of two: requests of a batch whose memory is on its way
+constexpr uint32_t kLargeFrom = 1 << 13;  // targets whose buckets do not lie in the cache, so that fetching them ahead pays
 constexpr double kIndexSpan = 16777216.0;  // a handle is generation * 2^24 + slot
 constexpr double kLargestHandle = 9007199254740991.0;
 
@@ -67,6 +68,7 @@ struct Attachment {
   std::vector<Counters> previous;
   std::vector<uint32_t> previousGeneration;
 
+  bool isLarge = false;
   bool ready = false;  // open, and has asked for a lane
 
   bool open() const noexcept { return region != nullptr; }
@@ -97,6 +99,10 @@ struct Attachment {
 struct Addon {
   std::vector<std::unique_ptr<Attachment>> attachments;
   std::shared_ptr<Ask> ask = std::make_shared<Ask>();
+  Ask* const asked = ask.get();
+  // Whom the last request went to, because the next one mostly goes there too, and nobody has to wait for the look-up.
+  double lastNumber = -1;
+  Attachment* last = nullptr;
   ~Addon() {
     for (auto& a : attachments) a->close();
   }
@@ -139,16 +145,21 @@ inline uint64_t wholeOf(double handle) noexcept {
   return static_cast<double>(bits) == handle ? bits : 0;
 }
 
-// A whole number of units at least; everything else goes the long way, and gets its code there.
-FORETOKEN_INLINE int32_t decide(Attachment& a, uint64_t bits, double handle, double tokens, uint64_t nowNs) noexcept {
+inline uint32_t indexOf(uint64_t bits) noexcept { return static_cast<uint32_t>(bits & 0xffffff); }
+inline Slot slotIn(uint64_t bits) noexcept { return {indexOf(bits), static_cast<uint32_t>(bits >> 24)}; }
+
+// A cost that is a whole number of units, the common case; 0 if it is not.
+FORETOKEN_INLINE uint64_t wholeUnitsOf(const Attachment& a, double tokens) noexcept {
   const double exact = tokens * a.unitsPerToken;
-  if (exact >= 1 && exact < a.mostUnits) [[likely]] {
-    const auto units = static_cast<uint64_t>(exact);
-    // 0 is the reservoir, which is not plain.
-    if (static_cast<double>(units) == exact &&
-        a.table.acquirePlain({static_cast<uint32_t>(bits & 0xffffff), static_cast<uint32_t>(bits >> 24)}, units, nowNs)) [[likely]]
-      return kOwn;
-  }
+  if (!(exact >= 1 && exact < a.mostUnits)) return 0;
+  const auto units = static_cast<uint64_t>(exact);
+  return static_cast<double>(units) == exact ? units : 0;
+}
+
+// Handle and cost as whole numbers; what is 0 or not plain goes the long way, and gets its code there.
+FORETOKEN_INLINE int32_t decide(Attachment& a, uint64_t bits, uint64_t units, double handle, double tokens, uint64_t nowNs) noexcept {
+  // 0 is the reservoir, which is not plain.
+  if (units && a.table.acquirePlain(slotIn(bits), units, nowNs)) [[likely]] return kOwn;
   return decideAny(a, handle, tokens, nowNs, false);
 }
 
@@ -159,17 +170,29 @@ Attachment* attachmentOf(napi_env env, napi_callback_info info) noexcept {
 }
 
 napi_value acquireHot(napi_env env, napi_callback_info info) noexcept {
+  // First of all: until it has been read the processor goes on with what does not need it.
+  const uint64_t ticks = readTsc();
   void* data = nullptr;
   napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
   Addon& addon = *static_cast<Addon*>(data);
-  Ask& ask = *addon.ask;
-  // Written by our own TypeScript, yet it is an index. The comparison is also false for NaN.
-  if (!(ask.table >= 0 && ask.table < static_cast<double>(addon.attachments.size()))) {
+  Ask& ask = *addon.asked;
+  if (ask.table != addon.lastNumber) [[unlikely]] {
+    // Written by our own TypeScript, yet it is an index. The comparison is also false for NaN.
+    if (!(ask.table >= 0 && ask.table < static_cast<double>(addon.attachments.size()))) {
+      ask.decision = kClosed;
+      return nullptr;
+    }
+    addon.lastNumber = ask.table;
+    addon.last = addon.attachments[static_cast<size_t>(ask.table)].get();
+  }
+  Attachment& a = *addon.last;
+  if (!a.ready && !a.prepare()) {
     ask.decision = kClosed;
     return nullptr;
   }
-  Attachment& a = *addon.attachments[static_cast<size_t>(ask.table)];
-  ask.decision = a.ready || a.prepare() ? decide(a, wholeOf(ask.handle), ask.handle, ask.cost, a.clock()) : kClosed;
+  const uint64_t bits = wholeOf(ask.handle);
+  if (a.isLarge) a.table.prefetch(indexOf(bits));
+  ask.decision = decide(a, bits, wholeUnitsOf(a, ask.cost), ask.handle, ask.cost, a.clock.at(ticks));
   return nullptr;
 }
 
@@ -291,17 +314,21 @@ napi_value acquireBatchHot(napi_env env, napi_callback_info info) noexcept {
   const uint32_t count = wanted >= 0 && wanted <= kBatch ? static_cast<uint32_t>(wanted) : 0;
   const uint64_t now = a.clock();
   uint32_t admitted = 0;
-  uint64_t coming[kPrefetchAhead];
+  // Far enough ahead for memory to come, converted once.
+  struct Request {
+    uint64_t bits, units;
+  };
+  Request coming[kAhead];
   const auto announce = [&](uint32_t i) {
     const uint64_t bits = wholeOf(f.batchHandles[i]);
-    coming[i % kPrefetchAhead] = bits;
-    a.table.prefetch(static_cast<uint32_t>(bits & 0xffffff));
+    coming[i % kAhead] = {bits, wholeUnitsOf(a, f.batchCosts[i])};
+    if (a.isLarge) a.table.prefetch(indexOf(bits));
   };
-  for (uint32_t i = 0; i < std::min(count, kPrefetchAhead); ++i) announce(i);
+  for (uint32_t i = 0; i < std::min(count, kAhead); ++i) announce(i);
   for (uint32_t i = 0; i < count; ++i) {
-    const uint64_t bits = coming[i % kPrefetchAhead];
-    if (i + kPrefetchAhead < count) announce(i + kPrefetchAhead);
-    const int32_t decision = decide(a, bits, f.batchHandles[i], f.batchCosts[i], now);
+    const Request r = coming[i % kAhead];
+    if (i + kAhead < count) announce(i + kAhead);
+    const int32_t decision = decide(a, r.bits, r.units, f.batchHandles[i], f.batchCosts[i], now);
     f.batchDecisions[i] = decision;
     admitted += decision > 0;
   }
@@ -886,6 +913,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   a->table = region->table();
   a->clock = region->clock();
   a->unitsPerToken = region->unitsPerToken();
+  a->isLarge = region->header().capacity >= kLargeFrom;
   a->mostUnits = static_cast<double>(kLevelLimit);
   a->largestCost = static_cast<double>(kLevelLimit) / a->unitsPerToken;
   region->enter();

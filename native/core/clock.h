@@ -32,9 +32,11 @@ inline uint64_t readTsc() noexcept {
 struct RegionClock {
   const PlainHeader* header;
 
-  FORETOKEN_INLINE uint64_t operator()() const noexcept {
+  FORETOKEN_INLINE uint64_t operator()() const noexcept { return at(readTsc()); }
+
+  // The time at a reading of the counter a moment ago; by another clock, the time now.
+  FORETOKEN_INLINE uint64_t at(uint64_t ticks) const noexcept {
     if (header->clockKind == ClockKind::kTsc) [[likely]] {
-      const uint64_t ticks = readTsc();
       if (ticks <= header->tscOrigin) return 1;
       return static_cast<uint64_t>((static_cast<unsigned __int128>(ticks - header->tscOrigin) * header->tscMultiplier) >> 32) + 1;
     }

@@ -134,7 +134,8 @@ class Table {
     Word word{bucket.word.load(std::memory_order_acquire)};
     // acquire [slot], [lease]: after the word.
     const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
-    if ((meta >> 32) != slot.generation || (meta & (kLive | kHasLimit | kHasLine | kOff)) != kLive) return false;
+    constexpr uint64_t kPlain = ~uint64_t{0} << 32 | kLive | kHasLimit | kHasLine | kOff;
+    if ((meta & kPlain) != (static_cast<uint64_t>(slot.generation) << 32 | kLive)) return false;
     const Params<Atomic>& p = copyOf(bucket, word.epoch());
     // acquire [epoch]
     const uint64_t since = p.sinceNs.load(std::memory_order_acquire);
@@ -365,7 +366,8 @@ class Table {
 
   // Ends the leases of those who died with them. What they held counts as admitted.
   void reapLanes(uint64_t nowNs) noexcept {
-    for (uint32_t lane = 0; lane < lanesUsed(); ++lane) {
+    // All of them: one who died while it claimed its lane may have been the first to.
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
       uint64_t seen = h_->laneOwners[lane].load(std::memory_order_acquire);
       if (seen == 0 || !isLaneOrphaned(seen)) continue;
       if (!h_->laneOwners[lane].compare_exchange_strong(seen, seen | kReaping, std::memory_order_acq_rel, std::memory_order_relaxed)) continue;
@@ -568,10 +570,10 @@ class Table {
     return {e.level, p.rate, p.burst, nowNs < p.depositUntilNs ? p.deposit : 0};
   }
 
-  void prefetch(uint32_t index) const noexcept {
-    if (index >= slots()) return;
-    __builtin_prefetch(&buckets_[index], 1);
-    if (mine_) __builtin_prefetch(&mine_[index], 1);
+  // Has the lines of a decision fetched to be written, all at once. Of an index that is none nothing comes.
+  FORETOKEN_INLINE void prefetch(uint32_t index) const noexcept {
+    fetchToWrite(buckets_ + index);
+    if (mine_) [[likely]] fetchToWrite(mine_ + index);
   }
 
   uint64_t metaOf(uint32_t index) const noexcept { return buckets_[index].meta.load(std::memory_order_acquire); }
@@ -649,9 +651,8 @@ class Table {
   template <class Clock>
   Status removeLocked(Slot slot, Clock&& clock) noexcept {
     if (!isLive(slot)) return kStale;
-    buckets_[slot.index].meta.store(static_cast<uint64_t>(slot.generation) << 32, std::memory_order_release);
-    // A lease ends with its target: who holds one sees a new epoch or generation before it spends any more.
-    for (uint32_t lane = 0; lane < lanesUsed(); ++lane) leaseOf(lane, slot.index).store(0, std::memory_order_release);
+    Atomic<uint64_t>& meta = buckets_[slot.index].meta;
+    meta.store(static_cast<uint64_t>(slot.generation) << 32 | (meta.load(std::memory_order_relaxed) & kLeased), std::memory_order_release);
     // Debts go along with tokens: a target cannot leave them behind and come back without.
     const Status emptied = settled(clock, [&](bool lapsed) {
       int64_t freed = 0;
@@ -666,6 +667,10 @@ class Table {
       return s == kOk ? growReservoir(rate, burst, freed, lapsed, clock) : s;
     });
     if (emptied != kOk) return emptied;
+    // A lease ends with its target: who holds one sees a new epoch or generation before it spends any more. Not before
+    // the level was clipped under it, or what was leased would be in the bucket again as soon as it had refilled.
+    for (uint32_t lane = 0; lane < lanesUsed(); ++lane) leaseOf(lane, slot.index).store(0, std::memory_order_release);
+    meta.fetch_and(~kLeased, std::memory_order_release);
     const uint64_t fallback = tallies_[slot.index].fallback.load(std::memory_order_relaxed);
     const uint64_t otherRates = h_->fallbackRates.load(std::memory_order_relaxed) - rateOf(fallback);
     const uint64_t otherBursts = h_->fallbackBursts.load(std::memory_order_relaxed) - burstOf(fallback);
@@ -784,7 +789,7 @@ class Table {
       const Status s = publish(i, false, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
         c = keepDeposit(now, lowRate, lowBurst, e.level, c.leased);
         const auto most = static_cast<int64_t>(decode(lowBurst) + now.deposit);
-        cut = std::max<int64_t>(0, e.level - (most - c.leased));
+        cut = cutOff(e.level, most - c.leased);
         return true;
       });
       if (s != kOk) return s;
@@ -1109,6 +1114,16 @@ class Table {
   }
 
  private:
+  // By name, because GCC takes a function of nothing but __builtin_prefetch for one that does nothing, and because a line
+  // that is fetched to be read must be asked for again to be written. Nothing happens where a processor does not know it.
+  FORETOKEN_INLINE static void fetchToWrite(const void* at) noexcept {
+#if defined(__x86_64__)
+    asm volatile("prefetchw (%0)" : : "r"(at));
+#else
+    __builtin_prefetch(at, 1);
+#endif
+  }
+
   Atomic<uint64_t>& ticketOf(uint32_t seat, uint32_t index) const noexcept { return tickets_[static_cast<uint64_t>(seat) * slots() + index]; }
 
   // The first ticket of a line, of seats other than this one that show life; 0 if there is none.
@@ -1199,6 +1214,10 @@ class Table {
     const uint32_t next = (generation + 1) & ((1u << 29) - 1);
     return next ? next : 1;
   }
+
+  // Tokens that are free when a level is lowered to `most`. [lease] Below zero there are none: that is a debt for what
+  // is on lease, and may have been spent.
+  static constexpr int64_t cutOff(int64_t level, int64_t most) noexcept { return std::max<int64_t>(0, level - std::max<int64_t>(0, most)); }
 
   static constexpr uint64_t less(uint64_t a, uint64_t b) noexcept { return a > b ? a - b : 0; }
   static constexpr uint64_t rateOf(uint64_t pair) noexcept { return decode(static_cast<uint32_t>(pair)); }
@@ -1399,7 +1418,7 @@ class Table {
     return tallies_[index].admittedTokens.load(std::memory_order_acquire) + inLanesOf(index).admittedTokens;
   }
 
-  void count(uint32_t index, uint64_t requests, uint64_t units) noexcept {
+  FORETOKEN_INLINE void count(uint32_t index, uint64_t requests, uint64_t units) noexcept {
     // relaxed: counters are read as totals; nothing else is inferred from their order.
     // release [tick]: who sees these tokens counted sees them taken.
     if (mine_) [[likely]] {
@@ -1550,7 +1569,7 @@ class Table {
     if (p.deposit == 0 || (!early && clock() < p.depositUntilNs)) return 0;
     int64_t unused = 0;
     Status s = publish(index, lapsed, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
-      unused = std::clamp<int64_t>(e.level + e.overflow - (static_cast<int64_t>(now.burst) - c.leased), 0, static_cast<int64_t>(now.deposit));
+      unused = std::min(cutOff(e.level + e.overflow, static_cast<int64_t>(now.burst) - c.leased), static_cast<int64_t>(now.deposit));
       c = Change{encode(now.rate), encode(now.burst), 0, 0, e.level, c.leased};
       return true;
     });
@@ -1616,7 +1635,7 @@ class Table {
     if (s != kOk) return s;
     s = publish(index, true, clock, [&](const Evaluation& e, const Reading& p, Change& c) {
       const uint64_t low = lesser(join(encode(p.rate), encode(p.burst)), next);
-      cut = std::max<int64_t>(0, e.level - (static_cast<int64_t>(burstOf(low)) - c.leased));
+      cut = cutOff(e.level, static_cast<int64_t>(burstOf(low)) - c.leased);
       c = Change{static_cast<uint32_t>(low), static_cast<uint32_t>(low >> 32), 0, 0, e.level, c.leased};
       return true;
     });
@@ -1678,6 +1697,7 @@ class Table {
         });
         if (s != kOk) return s;
         tallies_[i].fallback.store(0, std::memory_order_relaxed);
+        for (uint32_t lane = 0; lane < lanesUsed(); ++lane) leaseOf(lane, i).store(0, std::memory_order_release);
         buckets_[i].meta.store(meta >> 32 << 32, std::memory_order_relaxed);
         if (tail) buckets_[tail].meta.fetch_add(static_cast<uint64_t>(i) << kNextShift, std::memory_order_relaxed);
         else head = i;

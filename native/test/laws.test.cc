@@ -30,7 +30,7 @@ std::vector<uint64_t> divide(Random& r, uint64_t whole, size_t parts) {
 void step(World& w, Random& r, const Profile& profile) {
   std::vector<uint32_t> live;
   for (const auto& [i, t] : w.targets) live.push_back(i);
-  const uint64_t op = r.below(102);
+  const uint64_t op = r.below(110);
   const auto note = [](const char* name) { harness::context() += std::string(" ") + name; };
   if (live.empty() || op < 2) {
     note("add");
@@ -108,7 +108,17 @@ void step(World& w, Random& r, const Profile& profile) {
     if (!w.stale.empty()) w.useStale(w.stale[r.below(w.stale.size())], 1 + r.below(burst));
     w.useStale({static_cast<uint32_t>(r.below(40)), static_cast<uint32_t>(1000 + r.below(1u << 28))}, 1);
     w.useStale({0, 0}, 1);
-  } else if (op < 101) {
+  } else if (op < 106 && !profile.late) {
+    note("spend");
+    const auto holder = static_cast<uint32_t>(r.below(World::kHolders));
+    w.spend(holder, i, 1 + r.below(r.oneIn(2) ? burst / 16 + 1 : 3));
+  } else if (op < 109 && !profile.late) {
+    note("lease");
+    const auto holder = static_cast<uint32_t>(r.below(World::kHolders));
+    const uint64_t want = r.oneIn(4) ? 0 : r.below(r.oneIn(4) ? burst * 2 : burst / 8 + 1);
+    w.lease(holder, i, want, r.oneIn(4) ? r.below(want + 1) : 1);
+    if (r.oneIn(2)) w.spend(holder, i, 1 + r.below(burst / 64 + 1));
+  } else if (op < 109 || r.oneIn(2)) {
     note("setMode");
     w.setMode(i, std::array{Mode::kEnforce, Mode::kEnforce, Mode::kShadow, Mode::kOff}[r.below(4)]);
   } else {

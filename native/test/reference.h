@@ -91,7 +91,13 @@ class Target {
   }
 
   Wide level() const { return level_; }
-  Wide cap() const { return units(burst_ + deposit_ + kGrain); }
+  // What is out on lease has been taken and still counts as if it lay in the bucket.
+  void lend(uint64_t leased) {
+    leased_ = leased;
+    clip();
+  }
+  Wide cap() const { return units(burst_ + deposit_ + kGrain) - units(leased_); }
+  uint64_t leased() const { return leased_; }
   uint64_t rate() const { return rate_; }
   uint64_t burst() const { return burst_; }
   uint64_t deposit() const { return deposit_; }
@@ -108,7 +114,7 @@ class Target {
   void clip() { level_ = std::min(level_, cap()); }
 
   Wide level_ = 0;
-  uint64_t rate_ = 0, burst_ = 0, deposit_ = 0, depositUntilNs_ = 0, atNs_ = 0;
+  uint64_t rate_ = 0, burst_ = 0, deposit_ = 0, depositUntilNs_ = 0, leased_ = 0, atNs_ = 0;
 };
 
 }  // namespace reference

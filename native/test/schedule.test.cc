@@ -121,6 +121,31 @@ void holds(uint64_t rate, uint64_t burst, int preemptions, const std::function<E
   CHECK(result.runs > 10);
 }
 
+// Two threads in one target's line, with a ticket for 7 each, both shown. The first shows life for a second only.
+struct InLine {
+  Stage<Stepped>& s;
+  uint32_t seats[2];
+  uint64_t tickets[2];
+  bool served[2] = {false, false};
+
+  explicit InLine(Stage<Stepped>& stage) : s(stage) {
+    for (uint32_t i : {0u, 1u}) {
+      seats[i] = s.table.takeSeat();
+      s.table.showLife(seats[i], i ? 100 * kSecond : kSecond);
+      tickets[i] = s.table.joinLine(s.a, 7);
+      look(i);
+    }
+  }
+  void look(uint32_t i) {
+    if (served[i]) return;
+    uint64_t ahead = 0;
+    const int32_t decision = s.table.acquireInLine(s.a, seats[i], tickets[i], 7, s.time.load(std::memory_order_seq_cst), 50 * kSecond, ahead);
+    served[i] = decision == kOwn;
+    if (served[i]) s.granted += 7;
+  }
+  void leave(uint32_t i) { s.table.leaveLine(s.a.index, seats[i], s.time.load(std::memory_order_seq_cst)); }
+};
+
 // The scripts that planted bugs must be found by, for any atomic.
 template <template <class> class Atomic>
 Explorer::Script lastTokens(Stage<Atomic>& s) {
@@ -484,6 +509,58 @@ TEST("a target that is switched off while it is leased has nothing on lease, and
               CHECK_LE(s.table.levelOf(1, 1).level, 160 - *spent);
             }};
   });
+}
+
+TEST("no later ticket and no newcomer gets what an earlier ticket needs, whoever looks when tokens come") {
+  holds(0, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    s.open({0, 0}, {50, 0}, {0, 0}, false);
+    const auto line = std::make_shared<InLine>(s);
+    return {{[&s] { s.table.deposit(s.a, 10, 10 * kSecond, s.clock()); }, [line] { line->look(0); }, [line, &s] {
+               line->look(1);
+               s.acquire(s.a, 1);
+             }},
+            [line, &s] {
+              CHECK(!line->served[1]);
+              CHECK_EQ(s.table.counters(1).borrowedTokens, 0u);
+            },
+            [line, &s] {
+              // Nobody is stuck: the first goes on, and then the second as soon as there is enough for it.
+              line->look(0);
+              CHECK(line->served[0]);
+              line->leave(0);
+              line->look(1);
+              CHECK(!line->served[1]);
+              s.table.deposit(s.a, 10, 10 * kSecond, s.clock());
+              CHECK_EQ(s.acquire(s.a, 1), static_cast<int32_t>(kDenied));
+              line->look(1);
+              CHECK(line->served[1]);
+              line->leave(1);
+              CHECK_EQ(s.acquire(s.a, 1), static_cast<int32_t>(kOwn));
+              // Those who waited count as admitted, the newcomers as denied.
+              CHECK_EQ(s.table.counters(1).admitted, 3u);
+              CHECK_EQ(s.table.counters(1).denied, 2u);
+            }};
+  });
+}
+
+TEST("one who gives up, and one whose thread has died, hold up nobody behind them") {
+  for (const bool dies : {false, true})
+    holds(0, 100, 2, [dies](Stage<Stepped>& s) -> Explorer::Script {
+      s.open({0, 0}, {50, 0}, {0, 0}, false);
+      const auto line = std::make_shared<InLine>(s);
+      s.table.deposit(s.a, 10, 10 * kSecond, s.clock());
+      return {{[line, &s, dies] {
+                 if (dies) s.time.store(2 * kSecond);
+                 else line->leave(0);
+               },
+               [line] { line->look(1); }},
+              [] {},
+              [line] {
+                line->look(1);
+                CHECK(line->served[1]);
+                CHECK(!line->served[0]);
+              }};
+    });
 }
 
 TEST("two writers take turns, and a request goes on beside them") {

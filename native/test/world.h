@@ -39,6 +39,13 @@ class World {
     uint64_t fallbackRate = 0, fallbackBurst = 0;
   };
 
+  // What a thread with a lane of its own holds of a target.
+  struct Holding {
+    uint64_t units = 0, left = 0, served = 0;
+    uint8_t epoch = 0;
+  };
+  static constexpr uint32_t kHolders = 3;
+
   World(uint32_t capacity, uint64_t rate, uint64_t burst)
       : memory(capacity, rate, burst, 1), table(memory.table), admissions_(rate, burst, 1, capacity + 1), everything_(rate, burst, 1, capacity + 1), capacity_(capacity) {
     own_.resize(capacity + 1);
@@ -49,6 +56,10 @@ class World {
     own_[0].change(decode(encode(rate)), decode(encode(burst)));
     own_[0].give(burst);
     events_.push_back({1, 0, rate, burst});
+    for (Tab& holder : holders_) {
+      holder = table;
+      CHECK(holder.claimLane(now_));
+    }
   }
 
   Memory<std::atomic> memory;
@@ -142,9 +153,11 @@ class World {
 
   void refund(uint32_t index, uint64_t amount) {
     Target& t = targets.at(index);
-    const int32_t decision = table.refund(t.slot, amount, now_);
     uint64_t none = 0;
     uint64_t& uncharged = t.mode == Mode::kOff ? t.unmeteredTokens : t.mode == Mode::kShadow ? t.passedTokens : none;
+    // Nobody refunds what has not been served; as long as it is on lease the table could not tell.
+    if (amount > t.refundable + t.chargedBeyond + uncharged && lentOf(index)) return;
+    const int32_t decision = table.refund(t.slot, amount, now_);
     if (amount > t.refundable + t.chargedBeyond + uncharged) {
       CHECK_EQ(decision, static_cast<int32_t>(kBadCost));
       return;
@@ -188,6 +201,55 @@ class World {
     if (taken) CHECK_GE(after.level, -static_cast<int64_t>(after.burst + after.deposit));
   }
 
+  // ---- leases ----
+
+  // Settles what a holder has of a target and goes on with as much as it can get of what it wants.
+  void lease(uint32_t holder, uint32_t index, uint64_t want, uint64_t least) {
+    Target& t = targets.at(index);
+    Holding& h = held_[holder][index];
+    const uint64_t cap = own_[index].burst() + own_[index].deposit();
+    Tab::Lease got{};
+    const int32_t decision = holders_[holder].lease(t.slot, {h.units, h.left, h.served}, want, least, now_, got);
+    CHECK_EQ(decision, static_cast<int32_t>(got.units ? kOwn : kDenied));
+    // One that begins an epoch has its level clipped under what it is about to take, too.
+    if (const auto epoch = Word{memory.bucket(index).word.load()}.epoch(); epoch != epochs_[index]) {
+      epochs_[index] = epoch;
+      slack_[index] += want + 2;
+    }
+    const uint64_t taken = got.units > h.left ? got.units - h.left : 0, back = h.left - std::min(h.left, got.units);
+    if (taken) {
+      CHECK(!t.limit.set && t.mode != Mode::kOff && t.waitUntilNs <= now_);
+      CHECK_LE(got.units, cap / (2 * kLanes));
+    }
+    // Tokens are counted when they are leased and corrected when they come back; requests when they are settled.
+    t.tokens += taken - back;
+    t.admitted += h.served;
+    h = {got.units, got.units, 0, got.epoch};
+    own_[index].take(taken);
+    own_[index].lend(lentOf(index));
+    own_[index].give(back);
+    everything_.take(taken);
+    everything_.give(back);
+    if (back) gainedNs_[index] = now_;
+    CHECK_EQ(table.leasedOf(index), static_cast<int64_t>(lentOf(index)));
+  }
+
+  // A request served from a lease, if it still may be: what a thread does without asking the table.
+  void spend(uint32_t holder, uint32_t index, uint64_t cost) {
+    Holding& h = held_[holder][index];
+    if (cost > h.left || Word{memory.bucket(index).word.load()}.epoch() != h.epoch) return;
+    Target& t = targets.at(index);
+    CHECK(!t.limit.set && t.mode != Mode::kOff);
+    h.left -= cost;
+    ++h.served;
+    t.refundable += cost;
+    admittedTokens_ += cost;
+    // Served now, whenever it was leased: the law must hold for that too.
+    admissions_.take(cost);
+    CHECK_GE(admissions_.level(), Wide{0});
+    events_.push_back({now_, static_cast<int64_t>(cost), 0, 0});
+  }
+
   // ---- the control plane: each returns the status, and knows itself what must have become of the levels ----
 
   Status add(bool mayBorrow) {
@@ -213,6 +275,8 @@ class World {
   void remove(uint32_t index) {
     const Slot slot = targets.at(index).slot;
     CHECK_EQ(static_cast<int>(control([&] { return table.removeTarget(slot, clock()); })), static_cast<int>(kOk));
+    for (auto& held : held_) held[index] = {};
+    CHECK_EQ(table.leasedOf(index), 0);
     stale.push_back(slot);
     targets.erase(index);
     own_[index].begin(now_);
@@ -487,6 +551,13 @@ class World {
     return denied;
   }
 
+  uint64_t lentOf(uint32_t index) const {
+    uint64_t sum = 0;
+    for (const auto& held : held_)
+      if (const auto found = held.find(index); found != held.end()) sum += found->second.units;
+    return sum;
+  }
+
   Wide slackOf(uint32_t i) { return units(2 + reference::kGrain + slack_[i]); }
 
   void lapseModel() {
@@ -561,6 +632,8 @@ class World {
   std::vector<uint8_t> epochs_;
   std::vector<uint64_t> gainedNs_;
   std::vector<Event> events_;
+  std::array<Tab, kHolders> holders_;
+  std::array<std::map<uint32_t, Holding>, kHolders> held_;
   uint32_t capacity_;
   uint64_t now_ = 1, validUntilNs_ = 0, admittedTokens_ = 0;
   bool returning_ = false;
