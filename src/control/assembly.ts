@@ -72,10 +72,15 @@ export async function openParts(
  * target's slot in this run's table.
  */
 export async function warmUp(parts: Parts, roster: Roster, stepMs: number): Promise<number> {
-  const affordable = Math.max(leastWarmSteps, Math.floor(warmTargetSteps / Math.max(1, roster.slots.size)));
-  const matrix = await parts.history.recentDemand(Math.min(warmSteps, affordable), stepMs);
+  const matrix = await parts.history.recentDemand(stepsToWarm(roster), stepMs);
   if (matrix.steps === 0) return 0;
   return parts.engine.warm(matrix, (name) => roster.slots.get(name), AbortSignal.timeout(warmPatienceMs));
+}
+
+/** Steps of history worth reading: the more targets, the fewer. */
+export function stepsToWarm(roster: Roster): number {
+  const affordable = Math.floor(warmTargetSteps / Math.max(1, roster.slots.size));
+  return Math.min(warmSteps, Math.max(leastWarmSteps, affordable));
 }
 
 function storeResolved(history: HistoryStore, roster: Roster, resolved: ResolvedForecasts, stepMs: number): void {

@@ -3,6 +3,7 @@ import type { ForetokenEvent } from '../options.js';
 import type { BucketTable } from '../table/table.js';
 import { openParts, type Parts, warmUp } from './assembly.js';
 import type { Explanation } from './explain.js';
+import { LateWarm } from './late-warm.js';
 import { ControlLoop, type StepReport } from './loop.js';
 import type { ControllerData } from './protocol.js';
 import { Roster, type RosterEntry } from './roster.js';
@@ -17,6 +18,7 @@ export class Shift {
   readonly #loop: ControlLoop;
   readonly #parts: Parts;
   readonly #roster: Roster;
+  readonly #late: LateWarm;
   readonly #options: ControllerData['options'];
   readonly #hooks: ShiftHooks;
   readonly #beganMs = performance.now();
@@ -41,6 +43,7 @@ export class Shift {
     this.#roster = roster;
     this.#hooks = hooks;
     this.#nextStepMs = options.stepMs;
+    this.#late = new LateWarm(parts, roster, options.stepMs, (message) => this.#tell('history', message));
     const { history, engine } = parts;
     this.#loop = new ControlLoop({ table, options, history, engine, roster, onEvent: hooks.onEvent });
   }
@@ -57,7 +60,9 @@ export class Shift {
   }
 
   put(entry: RosterEntry): void {
+    const isNew = this.#warm && !this.#roster.slots.has(entry.name);
     this.#guarded('put', () => this.#loop.put(entry));
+    if (isNew) this.#late.add(entry.name);
     this.#settleSoon();
   }
 
@@ -96,6 +101,7 @@ export class Shift {
     this.#ended = true;
     // Inference must not be cut off: a thread that ends during a run takes the process with it.
     await this.#stepping;
+    await this.#late.close();
     await this.#parts.close().catch((error: unknown) => this.#report('close', error));
   }
 

@@ -95,6 +95,8 @@ export class ForecastEngine implements Forecaster {
   readonly #spentMs = { score: 0, mix: 0 };
   /** Settles when the refined versions on disk are what they should be. */
   #writing: Promise<void> = Promise.resolve();
+  /** Engines warmed with the past of rows, by row the place within, that wait for the next step. */
+  readonly #late: { beside: ForecastEngine; rows: Map<number, number>; done: () => void }[] = [];
   #lstmWorks = true;
   #closed = false;
 
@@ -170,6 +172,7 @@ export class ForecastEngine implements Forecaster {
     if (!(Number.isInteger(rows) && rows >= 0 && rows <= this.#options.rows && rows <= demand.length))
       throw new ForetokenError('INVALID_ARGUMENT', `rows: expected 0 to ${this.#options.rows}, got ${rows}`);
     this.#fit(rows);
+    this.#adopt();
     const clean = usable(demand, rows);
     this.#recent.push(clean, rows);
     if (this.name === 'last') this.#last.predict(clean, rows, this.#frame);
@@ -184,6 +187,7 @@ export class ForecastEngine implements Forecaster {
   }
 
   reset(row: number): void {
+    for (const { rows } of this.#late) rows.delete(row);
     this.#mixture.reset(row);
     this.#lstm?.reset(row);
     this.#longRange?.reset(row);
@@ -234,6 +238,51 @@ export class ForecastEngine implements Forecaster {
     return matrix.steps;
   }
 
+  /**
+   * Takes in the past of targets that were added while steps go on, beside them: an engine of its own is warmed with
+   * it and with the steps that end meanwhile, and what that knows of a row is taken over before the next one.
+   * @param matrix the past up to the last step
+   * @param rowOf row of a target to be warmed, or undefined to leave it out; asked again when it is ready
+   * @returns targets that will be taken over
+   */
+  async warmLate(
+    matrix: DemandMatrix,
+    rowOf: (target: string) => number | undefined,
+    signal?: AbortSignal,
+  ): Promise<number> {
+    const columns = [...matrix.targets.keys()].filter((column) => rowOf(matrix.targets[column]!) !== undefined);
+    const targets = columns.map((column) => matrix.targets[column]!);
+    if (targets.length === 0 || this.#closed) return 0;
+    const data = new Float32Array(matrix.steps * targets.length);
+    for (let step = 0; step < matrix.steps; step++)
+      columns.forEach((column, i) => {
+        data[step * targets.length + i] = matrix.data[step * matrix.targets.length + column]!;
+      });
+    let taken = this.#recent.steps;
+    const { onEvent: _, onResolved: __, refinedFolder: ___, ...options } = this.#options;
+    await using beside = await ForecastEngine.open({ ...options, rows: targets.length, refine: false });
+    const places = new Map(targets.map((target, i) => [target, i]));
+    const steps = await beside.warm({ ...matrix, targets, data }, (target) => places.get(target), signal);
+    if (steps < matrix.steps) return 0;
+    const rows = new Map<number, number>();
+    targets.forEach((target, i) => {
+      const row = rowOf(target);
+      if (row !== undefined && row < this.#options.rows) rows.set(row, i);
+    });
+    const demand = new Float64Array(targets.length);
+    for (; taken < this.#recent.steps; taken++) {
+      const step = this.#recent.at(taken + 1);
+      for (const [row, i] of rows) demand[i] = step?.[row] ?? 0;
+      await beside.#forecast(demand, targets.length);
+    }
+    if (this.#closed) return 0;
+    await new Promise<void>((resolve) => {
+      this.#late.push({ beside, rows, done: resolve });
+      if (this.#closed) resolve();
+    });
+    return rows.size;
+  }
+
   /** What the parts of all steps so far took, ms. Features and model run beside the scoring, in another thread. */
   get spentMs(): { features: number; model: number; score: number; mix: number } {
     return { ...(this.#lstm?.spentMs ?? { features: 0, model: 0 }), ...this.#spentMs };
@@ -253,6 +302,7 @@ export class ForecastEngine implements Forecaster {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    for (const { done } of this.#late.splice(0)) done();
     await this.#refiner?.close();
     await this.#refining?.catch(() => {});
     await this.#writing;
@@ -262,6 +312,19 @@ export class ForecastEngine implements Forecaster {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** Takes over rows that were warmed beside. */
+  #adopt(): void {
+    // A model that is still busy with steps it was late for would overwrite them.
+    if (this.#late.length === 0 || this.#lstm?.isIdle === false) return;
+    for (const { beside, rows, done } of this.#late.splice(0)) {
+      for (const [row, from] of rows) {
+        this.#mixture.adopt(beside.#mixture, from, row);
+        if (this.#lstm && beside.#lstm) this.#lstm.adopt(beside.#lstm, from, row);
+      }
+      done();
+    }
   }
 
   /** The one way a step goes, whether it happens now or is taken in from the history. */

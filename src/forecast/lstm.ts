@@ -265,6 +265,25 @@ export class LstmForecaster implements Forecaster {
     decodeState(bytes, this.#bank, this.#task);
   }
 
+  /** Whether every step handed over has been taken in. */
+  get isIdle(): boolean {
+    return this.#pending.length === 0 && !this.#running;
+  }
+
+  /** Takes over another's row, features and state; every model here goes on from the other's first. Both are idle. */
+  adopt(other: LstmForecaster, from: number, row: number): void {
+    const { hidden } = this.#task.shape;
+    const features = new Float32Array(FeatureBank.rowFloats);
+    other.#bank.readRow(from, features, 0);
+    this.#bank.writeRow(row, features, 0);
+    for (const key of ['h', 'c'] as const) {
+      const state = new Float32Array(other.#task.models[0]![key], 4 * from * hidden, hidden);
+      for (const model of this.#task.models) new Float32Array(model[key], 4 * row * hidden, hidden).set(state);
+    }
+    // What was to be forgotten of the row was so before this.
+    this.#resets = this.#resets.filter((reset) => reset !== row);
+  }
+
   /** Resolves when every step handed over has been taken in, also those that were late. */
   async idle(): Promise<void> {
     await this.#drain();

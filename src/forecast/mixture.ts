@@ -100,6 +100,14 @@ export class Mixture {
     this.#calibration.reset(row);
   }
 
+  /** Takes over what another of the same horizons and members knows of a row. Between steps. */
+  adopt(other: Mixture, from: number, row: number): void {
+    if (from >= other.#streams.size) return;
+    this.#grow(row + 1);
+    this.#streams.adopt(other.#streams, from, row);
+    this.#weights.adopt(other.#weights, from, row);
+  }
+
   /** Takes in a step's demand, tokens per row, and scores what has become due. */
   observe(demand: ArrayLike<number>, rows: number, onResolved?: (resolved: Resolved) => void): void {
     this.#grow(rows);

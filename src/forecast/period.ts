@@ -50,6 +50,15 @@ export class Periods {
     this.#sum[row] = 0;
   }
 
+  /** Takes over what is known of another's row. */
+  adopt(other: Periods, from: number, row: number): void {
+    for (let back = 0; back < ringSteps; back++)
+      this.#ring[row * ringSteps + ((this.#at - back + ringSteps) % ringSteps)] = other.#ago(from, back);
+    this.#period[row] = other.#period[from]!;
+    this.#seen[row] = other.#seen[from]!;
+    this.#sum[row] = other.#sum[from]!;
+  }
+
   observe(demand: ArrayLike<number>, rows: number): void {
     if (rows > this.#period.length) this.grow(rows * 2);
     this.#at = (this.#at + 1) % ringSteps;

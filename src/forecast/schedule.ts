@@ -22,6 +22,11 @@ export class RecentDemand {
     this.#ring.push(kept);
   }
 
+  /** Demand of a step, counted from 1; undefined where it is no longer kept. */
+  at(step: number): Float32Array | undefined {
+    return step > this.#count - this.#ring.length ? this.#ring[step - 1 - this.#count + this.#ring.length] : undefined;
+  }
+
   reset(row: number): void {
     for (const step of this.#ring) if (row < step.length) step[row] = 0;
   }

@@ -79,6 +79,19 @@ export class Streams {
     this.#periods.reset(row);
   }
 
+  /** Takes over what is known of another's row; the sum of its tokens goes on, as open forecasts count by it. */
+  adopt(other: Streams, from: number, row: number): void {
+    const spans = ewmaSpans.length;
+    this.#average.set(other.#average.subarray(from * spans, (from + 1) * spans), row * spans);
+    this.#level[row] = other.#level[from]!;
+    this.#trend[row] = other.#trend[from]!;
+    this.scale[row] = other.scale[from]!;
+    const back = other.steps - this.steps;
+    this.since[row] = Math.max(0, other.since[from]! - back);
+    this.lastActive[row] = other.lastActive[from]! < 0 ? -1 : Math.max(0, other.lastActive[from]! - back);
+    if (this.#useSeasonal) this.#periods.adopt(other.#periods, from, row);
+  }
+
   /** Takes in a step's demand, tokens per row. */
   observe(demand: ArrayLike<number>, rows: number): void {
     this.steps++;

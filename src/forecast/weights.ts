@@ -140,6 +140,15 @@ export class Weights {
     this.#setAt.fill(0, places[0] * contexts, places[1] * contexts);
   }
 
+  /** Takes over what another's row has been scored. Both have the same members. */
+  adopt(other: Weights, from: number, row: number): void {
+    const horizons = this.#horizons;
+    const width = horizons * this.members;
+    this.reset(row);
+    this.#own.set(other.#own.subarray(from * width, (from + 1) * width), row * width);
+    this.#seen.set(other.#seen.subarray(from * horizons, (from + 1) * horizons), row * horizons);
+  }
+
   /**
    * Scores a row's forecast; `endScoring` follows when all rows of the horizon have been.
    * @param actual tokens/s that came

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
-import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { openDuckDbHistory } from '../../src/history/duckdb.js';
 import { Foretoken, type ForetokenEvent, type ForetokenOptions, type StepReport } from '../../src/index.js';
 
@@ -235,6 +235,41 @@ describe('a history on disk', () => {
     expect(second.events.filter(({ kind }) => kind === 'history')).toMatchObject([
       { message: expect.stringContaining('warmed') },
     ]);
+  });
+
+  it('warms targets that are added while steps go on', async () => {
+    const path = folder();
+    const first = await openWith({ history: { path } });
+    const a = first.foretoken.addTarget('a');
+    let steps = 0;
+    await report(
+      first.foretoken,
+      () => a.tryAcquire(),
+      () => ++steps >= 8,
+    );
+    await first.foretoken.close();
+
+    const second = await openWith({ history: { path } });
+    second.foretoken.addTarget('other');
+    await report(
+      second.foretoken,
+      () => {},
+      () => true,
+    );
+    second.foretoken.addTarget('a');
+    second.foretoken.addTarget('unheard of');
+    const { rows } = await report(
+      second.foretoken,
+      () => {},
+      ({ rows }) => rows?.some(({ name, q90PerSec }) => name === 'a' && q90PerSec > 0.01) ?? false,
+    );
+    expect(rows!.find(({ name }) => name === 'unheard of')?.q90PerSec).toBe(0);
+    // Told once the step that took it over has gone.
+    await vi.waitFor(() =>
+      expect(second.events.filter(({ kind }) => kind === 'history')).toMatchObject([
+        { message: 'forecasters warmed with the history of 1 added targets' },
+      ]),
+    );
   });
 
   it('opens again after its process was killed', async () => {

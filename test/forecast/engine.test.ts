@@ -140,6 +140,53 @@ describe('warming', () => {
     expect(await run(warmed, past.slice(300))).toEqual(await run(never, past.slice(300)));
   });
 
+  it('brings a target that is added while steps go on to where it would be had it been there', async () => {
+    // A third row with a rhythm; the engine runs without it and is told of its past later.
+    for (const name of ['auto', 'ewma'] as const) {
+      const [{ engine: never }, { engine: late }, { engine: cold }] = [
+        await openWith({ engine: name }),
+        await openWith({ engine: name }),
+        await openWith({ engine: name }),
+      ];
+      const without = past.slice(0, 300).map(([a, b]) => [a!, b!, 0]);
+      await run(never, past.slice(0, 300));
+      for (const engine of [late, cold]) await run(engine, without);
+      const warming = late.warmLate(matrix, (target) => (target === 'c' ? 2 : undefined));
+      // Steps without any demand of the row go on meanwhile, until it has been taken over.
+      let warmed = 0;
+      void warming.then((targets) => {
+        warmed = targets;
+      });
+      for (let step = 0; step < 100 && warmed === 0; step++) {
+        for (const engine of [never, late, cold]) await run(engine, [[4, 4, 0]]);
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+      expect(warmed).toBe(1);
+      const miss = async (engine: ForecastEngine) => {
+        const frames = await run(engine, past.slice(300));
+        return frames.map((frame) => frame.slice(2 * 2 * quantileCount));
+      };
+      const [expected, got, begun] = [await miss(never), await miss(late), await miss(cold)];
+      const distance = (frames: Float32Array[]) =>
+        frames.reduce(
+          (sum, frame, i) => sum + frame.reduce((d, value, j) => d + Math.abs(value - expected[i]![j]!), 0),
+          0,
+        );
+      expect(distance(got)).toBeLessThan(0.35 * distance(begun));
+    }
+  });
+
+  it('of a row that was given to another target meanwhile is dropped', async () => {
+    const { engine } = await openWith({ engine: 'ewma' });
+    const { engine: fresh } = await openWith({ engine: 'ewma' });
+    const warming = engine.warmLate(matrix, (target) => (target === 'c' ? 2 : undefined));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    engine.reset(2);
+    fresh.reset(2);
+    expect(await run(engine, series)).toEqual(await run(fresh, series));
+    await warming;
+  });
+
   it('from steps of another length, or from targets that are gone, changes nothing', async () => {
     const { engine } = await openWith({ engine: 'ewma' });
     expect(await engine.warm({ ...matrix, stepMs: 500 }, rowOf)).toBe(0);
