@@ -9,6 +9,11 @@ const middle = bins / 2;
 const mostLog = 1.2;
 /** Lowest level that is corrected. A median often stands at no demand at all, where any multiple of it is the same. */
 const lowest = 1;
+/**
+ * Levels from here on are left as they are. They are missed so rarely that the pool is decided by the calm, and a tail
+ * drawn in for all takes from the few who burst: among traces of requests one throttled twice as much with it.
+ */
+const above = quantileLevels.indexOf(0.9) + 1;
 /** Coverage counts as met within this part of what may lie above: 0.9 is met from 0.88 to 0.92. */
 const tolerance = 0.2;
 /** Horizons after which past coverage counts e times less, and the part of all time so far it is at most. */
@@ -109,7 +114,7 @@ export class Calibration {
     const seen = this.#seen[place]! * keep + weight;
     this.#seen[place] = seen;
     pool.rows++;
-    for (let q = lowest; q < quantileCount; q++) {
+    for (let q = lowest; q < above; q++) {
       const quantile = raw[at + q]!;
       const covers = actual <= quantile;
       const i = place * quantileCount + q;
@@ -146,7 +151,7 @@ export class Calibration {
     counts.fill(0);
     pool.rows = 0;
     const perWeight = 1 / (pool.horizons + priorHorizons);
-    for (let q = lowest; q < quantileCount; q++) {
+    for (let q = lowest; q < above; q++) {
       const level = quantileLevels[q]!;
       const slack = tolerance * (1 - level);
       const first = q * (bins + 1);
