@@ -12,7 +12,7 @@
 namespace foretoken {
 
 inline constexpr uint64_t kMagic = 0x31304E4B544F4652ull;  // "RFOTKN01" read as little-endian bytes
-inline constexpr uint32_t kAbi = 5;
+inline constexpr uint32_t kAbi = 6;
 inline constexpr uint32_t kMaxCapacity = (1u << 24) - 2;
 
 // Threads beyond these count in the tallies, and cannot lease.
@@ -200,7 +200,8 @@ struct Header {
   Atomic<uint64_t> validUntil;  // region ns shifted left by one; the low bit says that it has lapsed
   Atomic<uint64_t> largestCost;
   Atomic<uint64_t> virtualNs;
-  uint8_t pad1[40];
+  Atomic<uint64_t> clippedNs;  // no request clipped a full bucket later than this
+  uint8_t pad1[32];
 
   // The control plane's own.
   Atomic<uint64_t> writerLock;     // identity of the process that changes something, 0 when free
@@ -213,7 +214,7 @@ struct Header {
   Atomic<uint32_t> liveTargets;
   // Work conservation: what the last tick saw, to bound what it may hand back.
   Atomic<uint64_t> tickNs;
-  Atomic<int64_t> tickLevels;
+  Atomic<int64_t> tickHeld;
   Atomic<uint64_t> tickAdmitted;
   // Who runs the loops, until when. The term rises whenever the role changes hands; who acts under an older one
   // is refused. All 0 in tables of one process.
@@ -231,7 +232,8 @@ struct Header {
   // Tables opened by name only. The roster's version rises whenever a target comes, goes or is set anew.
   Atomic<uint64_t> rosterVersion;
   Atomic<uint64_t> rosterRepairs;  // `repairs` when the directory was last built anew
-  uint8_t pad2[56];
+  Atomic<uint64_t> tickTaken;      // units the last tick found taken since the one before
+  uint8_t pad2[48];
 
   Seat<Atomic> seats[kSeats];
   Member<Atomic> members[kMembers];

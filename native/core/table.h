@@ -28,6 +28,7 @@ inline constexpr int kLockSpins = 1 << 10;
 inline constexpr int kLockNaps = 1 << 13;
 inline constexpr int kNapsPerLook = 1 << 4;
 inline constexpr long kNapNs = 100000;
+inline constexpr uint64_t kClipAheadNs = 1000000;
 inline constexpr uint64_t kLatestNs = UINT64_MAX >> 1;
 // Up to here the product of a rate and what is left of a second fits in 64 bits.
 inline constexpr uint64_t kPlainRate = uint64_t{1} << 34, kPlainSeconds = uint64_t{1} << 22;
@@ -149,9 +150,12 @@ class Table {
     if (rate >= kPlainRate || seconds >= kPlainSeconds) return false;
     const auto inflow = static_cast<int64_t>(seconds * rate + rest * rate / kNsPerSec);
     const int64_t leased = meta & kLeased ? leasesOf(slot.index) : 0;
-    const int64_t level = std::min(word.level() + inflow, static_cast<int64_t>(decode(static_cast<uint32_t>(rateAndBurst >> 32))) - leased);
+    const int64_t filled = word.level() + inflow, most = static_cast<int64_t>(decode(static_cast<uint32_t>(rateAndBurst >> 32))) - leased;
+    const int64_t level = std::min(filled, most);
     const int64_t stored = level - static_cast<int64_t>(cost) - inflow;
     if (level < static_cast<int64_t>(cost) || stored < -kLevelLimit) return false;
+    // relaxed [tick]: as with the largest cost.
+    if (filled > most && h_->clippedNs.load(std::memory_order_relaxed) < nowNs) return false;
     // [tick]: what is larger than any before must be known before it is taken.
     if (h_->largestCost.load(std::memory_order_relaxed) < cost || !swapLevel(bucket, word, stored)) return false;
     count(slot.index, 1, cost);
@@ -436,6 +440,7 @@ class Table {
       const Reading p = readParams(bucket, word.epoch());
       const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, fallbackFor(&tally, p, nowNs, validUntil),
                                     std::max<int64_t>(0, leasesOf(slot.index) - static_cast<int64_t>(raised)));
+      if (e.overflow > 0) raiseClipped(std::max(nowNs, p.sinceNs));
       const uint64_t wanted = want > held.left ? want - held.left : 0;
       const uint64_t grab = e.level > 1 ? std::min(wanted, static_cast<uint64_t>(e.level) / 2) : 0;
       const int64_t stored = e.level - static_cast<int64_t>(grab) + static_cast<int64_t>(back) - e.accrued;
@@ -853,14 +858,20 @@ class Table {
     return reclaimLocked(slot.index, true, lapsedAt(clock()), clock);
   }
 
-  // Work conservation: hands what idle buckets overflowed since the last tick to the reservoir.
+  // Work conservation: hands what buckets could not hold since the last tick to the reservoir, whether they were
+  // idle or in use: a request that clips a full bucket leaves no trace of it but that the levels fall short.
   //
-  // The bound that keeps the resource law [tick]: with M all levels at the last tick, the resource as a single
-  // bucket now holds at least min(burst, M + rate * dt) - admitted, refunds not deducted (they may have been
-  // cut off there). What is handed over may not lift the sum of levels above that. `admitted` is read after
-  // the levels for the bound of this tick and before them, the reservoir's last, for that of the next: so a
-  // request in between counts against both. One that has taken its tokens but not yet counted them, or a
-  // refund half counted, is covered by the largest amount seen, once for every other thread.
+  // The bound that keeps the resource law [tick]: with M what the resource as a single bucket held at least at the
+  // last tick, it holds at least min(burst, M + rate * dt) - admitted at any time, refunds not deducted (they may have
+  // been cut off there). What is handed over may not lift the sum of levels above that, now or later. Later matters
+  // where a request read a clock that is ahead of this one and clipped a full bucket then: until that time levels may
+  // yet rise by the rate, while the single bucket was full. And what was counted by the last tick may have been taken
+  // later than its clock said, when the single bucket had filled: so the burst counts as smaller by that. A debt makes no room for others: a level below zero
+  // counts as zero.
+  //
+  // `admitted` is read after the levels for what is handed out now and before them, the reservoir's last, for M: so
+  // a request in between counts once there and against what is handed out. One that has taken its tokens but not yet
+  // counted them, or a refund half counted, is covered by the largest amount seen, once for every other thread.
   template <class Clock>
   TickResult tick(uint32_t otherThreads, Clock&& clock) noexcept {
     Lock lock(*this);
@@ -869,40 +880,50 @@ class Table {
     uint64_t latest = 0;
     if (lapsed) adoptFallbacks(latest, clock);
     else reclaimAllExpired(false, clock);
+    const uint64_t last = h_->tickNs.load(std::memory_order_relaxed);
     const uint64_t now = clock();
     const uint64_t validUntil = peekValidUntil();
     const uint32_t used = highWater();
-    int64_t levels = 0, overflow = 0;
+    uint64_t settledNs = now;
+    int64_t levels = 0, usable = 0;
     uint64_t before = h_->refunded.load(std::memory_order_acquire);
     for (uint32_t n = 1; n <= used; ++n) {
       const uint32_t i = n % used;
       before += admittedTokensOf(i);
-      B& bucket = buckets_[i];
-      Word word{bucket.word.load(std::memory_order_acquire)};
-      const Evaluation e = evaluate(word.level(), readParams(bucket, word.epoch()), now, validUntil,
-                                    tallies_[i].fallback.load(std::memory_order_relaxed), leasedOf(i));
+      const B& bucket = buckets_[i];
+      // acquire [tick]: who sees what a request took sees when it clipped.
+      const Word word{bucket.word.load(std::memory_order_acquire)};
+      const Reading p = readParams(bucket, word.epoch());
+      const Evaluation e = evaluate(word.level(), p, now, validUntil, tallies_[i].fallback.load(std::memory_order_relaxed), leasedOf(i));
+      // A level is never older than its version.
+      settledNs = std::max(settledNs, p.sinceNs);
       levels += e.level;
-      if (e.overflow == 0) continue;
-      const int64_t stored = e.level - e.accrued;
-      // A lost race means that the bucket is in use, so it has nothing to give.
-      const bool cut = stored < -kLevelLimit ? reanchorLocked(bucket, &tallies_[i], now) == kOk : swapLevel(bucket, word, stored);
-      if (cut && i != kReservoir) overflow += e.overflow;
+      usable += std::max<int64_t>(0, e.level);
     }
+    settledNs = std::max(settledNs, h_->clippedNs.load(std::memory_order_relaxed));
+    const uint64_t knownNs = std::max(settledNs, last);
     uint64_t admitted = h_->refunded.load(std::memory_order_acquire);
     for (uint32_t i = 0; i < used; ++i) admitted += admittedTokensOf(i);
 
-    const uint64_t last = h_->tickNs.load(std::memory_order_relaxed);
-    const int64_t inflow = accrued(h_->resourceRate.load(std::memory_order_relaxed), now > last ? now - last : 0);
+    const uint64_t rate = h_->resourceRate.load(std::memory_order_relaxed);
     const auto burst = static_cast<int64_t>(h_->resourceBurst.load(std::memory_order_relaxed));
-    const auto taken = static_cast<int64_t>(admitted - h_->tickAdmitted.load(std::memory_order_relaxed));
+    const uint64_t admittedThen = h_->tickAdmitted.load(std::memory_order_relaxed);
     const int64_t inFlight = static_cast<int64_t>(otherThreads) * static_cast<int64_t>(h_->largestCost.load(std::memory_order_relaxed));
-    const int64_t bound = last == 0 ? levels : std::min(burst, h_->tickLevels.load(std::memory_order_relaxed) + inflow) - taken - inFlight;
-    int64_t returned = std::max<int64_t>(0, std::min(overflow, bound - levels));
-    if (returned > 0)
-      returned -= static_cast<int64_t>(giveBack(buckets_[kReservoir], &tallies_[kReservoir], static_cast<uint64_t>(returned), now, validUntil));
-    h_->tickNs.store(std::max(now, last), std::memory_order_relaxed);
-    h_->tickLevels.store(levels + returned, std::memory_order_relaxed);
+    int64_t returned = 0, held = levels;
+    if (last != 0) {
+      const int64_t then = h_->tickHeld.load(std::memory_order_relaxed);
+      const int64_t yet = now < last ? then - accrued(rate, last - now) : then + accrued(rate, now - last);
+      const int64_t most = burst - static_cast<int64_t>(h_->tickTaken.load(std::memory_order_relaxed));
+      const int64_t room = std::min(most - accrued(rate, settledNs - now), yet) - static_cast<int64_t>(admitted - admittedThen) - inFlight;
+      returned = std::max<int64_t>(0, room - usable);
+      if (returned > 0)
+        returned -= static_cast<int64_t>(giveBack(buckets_[kReservoir], &tallies_[kReservoir], static_cast<uint64_t>(returned), now, validUntil));
+      held = std::max(levels + returned, std::min(most, then + accrued(rate, knownNs - last)) - static_cast<int64_t>(before - admittedThen));
+    }
+    h_->tickNs.store(knownNs, std::memory_order_relaxed);
+    h_->tickHeld.store(held, std::memory_order_relaxed);
     h_->tickAdmitted.store(before, std::memory_order_relaxed);
+    h_->tickTaken.store(last == 0 ? 0 : before - admittedThen, std::memory_order_relaxed);
     Peek reservoir{};
     peek({kReservoir, 0}, 0, now, reservoir);
     return {returned, reservoir.level, levels + returned, kOk};
@@ -1324,6 +1345,7 @@ class Table {
       }
       // [tick]: before the tokens are taken, so that whoever misses them knows how many they may be.
       if (tally) raiseLargestCost(cost);
+      if (tally && e.overflow > 0) raiseClipped(std::max(nowNs, p.sinceNs));
       if (swapLevel(bucket, word, stored)) {
         if (stored < -kLevelLimit) [[unlikely]] reanchor(bucket, tally, nowNs);
         return kOwn;
@@ -1337,8 +1359,9 @@ class Table {
     for (int tries = 0; tries < kAcquireTries; ++tries) {
       Word word{bucket.word.load(std::memory_order_acquire)};
       const int64_t leased = tally ? leasedOf(static_cast<uint32_t>(&bucket - buckets_)) : 0;
-      const Evaluation e = evaluate(word.level(), readParams(bucket, word.epoch()), nowNs, validUntil,
-                                    tally ? tally->fallback.load(std::memory_order_relaxed) : 0, leased);
+      const Reading p = readParams(bucket, word.epoch());
+      const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, tally ? tally->fallback.load(std::memory_order_relaxed) : 0, leased);
+      if (tally && e.overflow > 0) raiseClipped(std::max(nowNs, p.sinceNs));
       const int64_t floor = -static_cast<int64_t>(e.cap);
       const auto taken = std::min(static_cast<int64_t>(std::min<uint64_t>(units, kLevelLimit)), std::max<int64_t>(0, e.level - floor));
       const int64_t stored = e.level - taken - e.accrued;
@@ -1484,6 +1507,15 @@ class Table {
   void raiseLargestCost(uint64_t cost) noexcept {
     uint64_t seen = h_->largestCost.load(std::memory_order_relaxed);
     while (seen < cost && !h_->largestCost.compare_exchange_weak(seen, cost, std::memory_order_relaxed, std::memory_order_relaxed)) {
+    }
+  }
+
+  // relaxed [tick]: the swap that takes the tokens comes after it and releases it. Raised ahead, so that a busy table
+  // writes this line a thousand times a second at most.
+  void raiseClipped(uint64_t atNs) noexcept {
+    uint64_t seen = h_->clippedNs.load(std::memory_order_relaxed);
+    while (seen < atNs && !h_->clippedNs.compare_exchange_weak(seen, std::min(atNs + kClipAheadNs, kLatestNs), std::memory_order_relaxed,
+                                                               std::memory_order_relaxed)) {
     }
   }
 

@@ -71,7 +71,9 @@ void step(World& w, Random& r, const Profile& profile) {
     w.reclaim();
   } else if (op < 82) {
     note("tick");
-    w.tick();
+    // A sequence of its own for the controller's clock, so that the operations of a seed stay what they were.
+    Random clocks(w.now());
+    w.tick(clocks.oneIn(4) ? clocks.magnitude(profile.leapBits) : 0);
     for (const uint32_t k : live) w.setShare(k, r.below(burst + 1));
   } else if (op < 88) {
     note("allocate");

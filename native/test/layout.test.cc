@@ -23,6 +23,7 @@ TEST("every field of the header lies where the README says") {
   CHECK_EQ(offsetof(PlainHeader, validUntil), 128u);
   CHECK_EQ(offsetof(PlainHeader, largestCost), 136u);
   CHECK_EQ(offsetof(PlainHeader, virtualNs), 144u);
+  CHECK_EQ(offsetof(PlainHeader, clippedNs), 152u);
   CHECK_EQ(offsetof(PlainHeader, writerLock), 192u);
   CHECK_EQ(offsetof(PlainHeader, resourceRate), 200u);
   CHECK_EQ(offsetof(PlainHeader, resourceBurst), 208u);
@@ -32,7 +33,7 @@ TEST("every field of the header lies where the README says") {
   CHECK_EQ(offsetof(PlainHeader, freeTail), 232u);
   CHECK_EQ(offsetof(PlainHeader, liveTargets), 236u);
   CHECK_EQ(offsetof(PlainHeader, tickNs), 240u);
-  CHECK_EQ(offsetof(PlainHeader, tickLevels), 248u);
+  CHECK_EQ(offsetof(PlainHeader, tickHeld), 248u);
   CHECK_EQ(offsetof(PlainHeader, tickAdmitted), 256u);
   CHECK_EQ(offsetof(PlainHeader, controllerPid), 264u);
   CHECK_EQ(offsetof(PlainHeader, controllerUntilNs), 272u);

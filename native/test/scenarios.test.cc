@@ -296,6 +296,62 @@ TEST("what idle buckets overflow is lent within a tick") {
   CHECK_GE(got, 10 * rate - 2 * rate / 10);
 }
 
+TEST("what full buckets in use clip is lent within a tick too") {
+  // Two of three ask every millisecond for a tenth of what they have: each request clips a full bucket.
+  const uint64_t rate = 3000000, burst = 3000000, tickNs = kSecond / 10;
+  World w = worldWith(rate, burst, {{1000000, 500000}, {1000000, 500000}, {1000000, 500000}});
+  fill(w, 5);
+  w.setShare(1, rate);
+  drain(w, 1, 1000);
+  const uint64_t before = w.admittedTokens();
+  for (int i = 0; i < 50; ++i) {
+    for (int ms = 0; ms < 100; ++ms) {
+      w.advance(tickNs / 100);
+      for (const uint32_t busy : {2u, 3u}) CHECK_EQ(w.acquire(busy, 100), static_cast<int32_t>(kOwn));
+    }
+    w.tick();
+    w.setShare(1, rate);
+    drain(w, 1, 1000);
+  }
+  const uint64_t got = w.admittedTokens() - before;
+  CHECK_LE(got, 5 * rate + 10);
+  CHECK_GE(got, 5 * rate - 2 * rate / 10);
+}
+
+TEST("a clock that ran ahead or steps back lets no tick hand out more than there is") {
+  // Requests and ticks read clocks that differ by up to a minute. Whatever order they come in, over the time that
+  // their readings span no more is admitted than the resource gives.
+  for (uint64_t seed = 1; seed <= harness::runs(400); ++seed) {
+    Random r(seed);
+    harness::context() = "seed " + std::to_string(seed);
+    const uint64_t rate = 1000, burst = 1000;
+    uint64_t now = kSecond, first = UINT64_MAX, last = 0, admitted = 0;
+    Memory<std::atomic> m(3, rate, burst);
+    const auto clock = [&] { return now; };
+    bool resumed = false;
+    m.table.extendValidity(kSecond << 20, resumed, clock);
+    std::vector<Slot> slots(3);
+    for (Slot& slot : slots) CHECK_EQ(static_cast<int>(m.table.addTarget(kMayBorrow, slot, clock)), static_cast<int>(kOk));
+    Tab::Share shares[4]{{0, 0}, {encode(400), encode(200)}, {encode(300), encode(300)}, {encode(100), encode(100)}};
+    CHECK_EQ(static_cast<int>(m.table.allocate(shares, 4, true, clock)), static_cast<int>(kOk));
+    for (int n = 0; n < 300; ++n) {
+      now += r.below(kSecond / 5);
+      const uint64_t at = r.oneIn(3) ? now + r.below(60 * kSecond) : r.oneIn(3) ? now - r.below(std::min(now - 1, 60 * kSecond)) : now;
+      if (r.oneIn(3)) {
+        m.table.tick(0, [at] { return at; });
+        for (const Slot& slot : slots) m.table.setBorrowShare(slot.index, static_cast<int64_t>(burst));
+        continue;
+      }
+      const uint64_t cost = 1 + r.below(burst / 4);
+      if (m.table.acquire(slots[r.below(3)], cost, at) <= 0) continue;
+      admitted += cost;
+      first = std::min(first, at);
+      last = std::max(last, at);
+      CHECK_LE(units(admitted), units(burst) + (Wide{last} - first) * rate);
+    }
+  }
+}
+
 TEST("a deposit ends when it must, and its unused part is the reservoir's again") {
   World w = worldWith(100, 1000, {{10, 100}}, false);
   w.advance(20 * kSecond);

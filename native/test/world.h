@@ -330,11 +330,14 @@ class World {
     return back;
   }
 
-  TickResult tick() {
+  // The controller may have been held up for `earlierNs` since it read its clock, at most since its last tick.
+  TickResult tick(uint64_t earlierNs = 0) {
     TickResult r{};
     returning_ = true;
+    const uint64_t at = now_ - std::min(earlierNs, now_ - tickedNs_);
+    tickedNs_ = now_;
     control([&] {
-      r = table.tick(0, clock());
+      r = table.tick(0, [at] { return at; });
       return 0;
     });
     returning_ = false;
@@ -636,6 +639,7 @@ class World {
   std::array<std::map<uint32_t, Holding>, kHolders> held_;
   uint32_t capacity_;
   uint64_t now_ = 1, validUntilNs_ = 0, admittedTokens_ = 0;
+  uint64_t tickedNs_ = 1;  // when the last tick ended
   bool returning_ = false;
 };
 
