@@ -923,7 +923,7 @@ class Table {
     h_->tickNs.store(knownNs, std::memory_order_relaxed);
     h_->tickHeld.store(held, std::memory_order_relaxed);
     h_->tickAdmitted.store(before, std::memory_order_relaxed);
-    h_->tickTaken.store(last == 0 ? 0 : before - admittedThen, std::memory_order_relaxed);
+    h_->tickTaken.store(before - admittedThen, std::memory_order_relaxed);
     Peek reservoir{};
     peek({kReservoir, 0}, 0, now, reservoir);
     return {returned, reservoir.level, levels + returned, kOk};
