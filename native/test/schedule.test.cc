@@ -36,7 +36,7 @@ struct Stage {
 
   Stage(uint64_t resourceRate, uint64_t resourceBurst, uint32_t capacity = 3)
       : memory(capacity, resourceRate, resourceBurst, 1), table(memory.table), rate(resourceRate), burst(resourceBurst), startNs(1) {
-    time.store(1);
+    time.store(1, std::memory_order_relaxed);
   }
 
   auto clock() {
@@ -166,9 +166,9 @@ Explorer::Script rateCut(Stage<Atomic>& s) {
   // Drained at 0 s. At 10 s the rate is cut to nothing, so 20 seconds later there is what 10 s brought.
   s.open({10, 0}, {100, 0}, {0, 0}, false);
   return {{[&s] {
-             s.time.store(10 * kSecond + 1);
+             s.time.store(10 * kSecond + 1, std::memory_order_relaxed);
              s.allocate({0, 0}, {100, 0});
-             s.time.store(30 * kSecond + 1);
+             s.time.store(30 * kSecond + 1, std::memory_order_relaxed);
            },
            [&s] {
              s.acquire(s.a, 60);
@@ -195,7 +195,7 @@ Explorer::Script burstMoved(Stage<Atomic>& s) {
 template <template <class> class Atomic>
 Explorer::Script cutTwice(Stage<Atomic>& s) {
   s.open({10, 10}, {50, 50}, {50, 50}, false);
-  s.time.store(10 * kSecond + 1);
+  s.time.store(10 * kSecond + 1, std::memory_order_relaxed);
   return {{[&s] {
              s.allocate({5, 10}, {30, 50});
              s.allocate({0, 10}, {10, 50});
@@ -206,7 +206,7 @@ Explorer::Script cutTwice(Stage<Atomic>& s) {
 template <template <class> class Atomic>
 Explorer::Script cutWhenFull(Stage<Atomic>& s) {
   s.open({10, 0}, {100, 0}, {100, 0}, false);
-  s.time.store(10 * kSecond + 1);
+  s.time.store(10 * kSecond + 1, std::memory_order_relaxed);
   return {{[&s] { s.allocate({0, 0}, {100, 0}); }, [&s] { s.acquire(s.a, 60); }}, [] {}, [&s] {
             CHECK_EQ(s.granted, 60);
             CHECK_EQ(s.table.levelOf(1, 10 * kSecond + 1).level, 40);
@@ -229,7 +229,7 @@ TEST("a refill is had once, whoever reads the clock when") {
   holds(10, 100, 3, [](Stage<Stepped>& s) -> Explorer::Script {
     s.open({10, 0}, {100, 0}, {0, 0}, false);
     const auto ask = [&s] { s.acquire(s.a, 6); };
-    return {{[&s] { s.time.store(kSecond + 1); }, ask, ask}, [] {}, [&s] {
+    return {{[&s] { s.time.store(kSecond + 1, std::memory_order_relaxed); }, ask, ask}, [] {}, [&s] {
               CHECK_LE(s.granted, 10);
               CHECK_EQ(s.granted + s.table.levelOf(1, kSecond + 1).level, 10);
             }};
@@ -264,7 +264,7 @@ TEST("a deposit expires and is reclaimed while it is being used") {
     s.open({5, 0}, {10, 10}, {10, 10}, true);
     s.table.deposit(s.a, 60, kSecond, s.clock());
     return {{[&s] {
-               s.time.store(2 * kSecond);
+               s.time.store(2 * kSecond, std::memory_order_relaxed);
                s.table.reclaimExpired(s.clock());
              },
              [&s] { s.acquire(s.a, 40); }, [&s] { s.acquire(s.b, 85); }}};
@@ -287,9 +287,9 @@ TEST("a tick hands out nothing that a request in between has taken") {
   holds(20, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
     s.open({10, 10}, {40, 40}, {40, 40}, true);
     s.table.tick(2, s.clock());
-    s.memory.header().largestCost.store(1);
+    s.memory.header().largestCost.store(1, std::memory_order_relaxed);
     return {{[&s] {
-               s.time.store(kSecond + 1);
+               s.time.store(kSecond + 1, std::memory_order_relaxed);
                s.table.tick(2, s.clock());
              },
              [&s] { s.acquire(s.a, 50); }, [&s] { s.acquire(s.b, 15); }}};
@@ -300,10 +300,10 @@ TEST("what is borrowed during a tick counts in the next") {
   holds(20, 200, 2, [](Stage<Stepped>& s) -> Explorer::Script {
     s.open({0, 20}, {40, 40}, {0, 40}, true);
     s.table.tick(1, s.clock());
-    s.time.store(kSecond + 1);
+    s.time.store(kSecond + 1, std::memory_order_relaxed);
     return {{[&s] {
                s.table.tick(1, s.clock());
-               s.time.store(2 * kSecond + 1);
+               s.time.store(2 * kSecond + 1, std::memory_order_relaxed);
                s.table.tick(1, s.clock());
              },
              [&s] {
@@ -318,7 +318,7 @@ TEST("a refund during a tick is not handed out twice") {
     s.open({0, 20}, {40, 40}, {40, 40}, true);
     s.acquire(s.a, 20);
     s.table.tick(2, s.clock());
-    s.time.store(kSecond + 1);
+    s.time.store(kSecond + 1, std::memory_order_relaxed);
     return {{[&s] { s.table.tick(2, s.clock()); }, [&s] { s.refund(s.a, 20); }, [&s] { s.acquire(s.b, 60); }}};
   });
 }
@@ -328,7 +328,7 @@ TEST("a promise lapses, is seen to lapse, and is renewed, in any order") {
     s.open({90, 10}, {90, 10}, {0, 0}, false, kSecond);
     Stage<Stepped>::must(s.table.setFallback(s.a, 10, 10, s.clock()));
     Stage<Stepped>::must(s.table.setFallback(s.b, 90, 90, s.clock()));
-    return {{[&s] { s.time.store(2 * kSecond + 1); },
+    return {{[&s] { s.time.store(2 * kSecond + 1, std::memory_order_relaxed); },
              [&s] {
                bool resumed = false;
                s.table.extendValidity(10 * kSecond, resumed, s.clock());
@@ -345,7 +345,7 @@ TEST("a lapse overtakes an allocation") {
     s.open({10, 10}, {10, 10}, {0, 0}, false, kSecond);
     Stage<Stepped>::must(s.table.setFallback(s.a, 50, 50, s.clock()));
     Stage<Stepped>::must(s.table.setFallback(s.b, 50, 50, s.clock()));
-    return {{[&s] { s.time.store(3 * kSecond + 1); }, [&s] { s.allocate({90, 5}, {90, 5}); }, [&s] { s.acquire(s.a, 80); }}};
+    return {{[&s] { s.time.store(3 * kSecond + 1, std::memory_order_relaxed); }, [&s] { s.allocate({90, 5}, {90, 5}); }, [&s] { s.acquire(s.a, 80); }}};
   });
 }
 
@@ -353,7 +353,7 @@ TEST("a lapse overtakes a change of the fallbacks") {
   holds(100, 100, 2, [](Stage<Stepped>& s) -> Explorer::Script {
     s.open({10, 10}, {10, 10}, {0, 0}, true, kSecond);
     Stage<Stepped>::must(s.table.setFallback(s.a, 50, 50, s.clock()));
-    return {{[&s] { s.time.store(3 * kSecond + 1); },
+    return {{[&s] { s.time.store(3 * kSecond + 1, std::memory_order_relaxed); },
              [&s] { Stage<Stepped>::must(s.table.setFallback(s.a, 90, 90, s.clock())); },
              [&s] {
                s.acquire(s.b, 60);
@@ -430,7 +430,7 @@ TEST("leases, what they spent and their return never come to more than the bucke
       };
     };
     return {{lease(4), lease(10), [&s, all] {
-               s.time.store(100 * kSecond + 1);
+               s.time.store(100 * kSecond + 1, std::memory_order_relaxed);
                if (s.acquire(s.a, 145) > 0) *all += 145;
              }},
             [] {},
@@ -550,7 +550,7 @@ TEST("one who gives up, and one whose thread has died, hold up nobody behind the
       const auto line = std::make_shared<InLine>(s);
       s.table.deposit(s.a, 10, 10 * kSecond, s.clock());
       return {{[line, &s, dies] {
-                 if (dies) s.time.store(2 * kSecond);
+                 if (dies) s.time.store(2 * kSecond, std::memory_order_relaxed);
                  else line->leave(0);
                },
                [line] { line->look(1); }},

@@ -74,8 +74,8 @@ struct Shared {
 // More and more, until threads have really met: one processor shows it only when a thread is interrupted.
 template <class Fn>
 void untilContested(Fn&& round) {
-  lost.store(0);
-  for (uint64_t n = harness::sanitized ? 4000 : 20000; lost.load() < 10; n *= 2) {
+  lost.store(0, std::memory_order_relaxed);
+  for (uint64_t n = harness::sanitized ? 4000 : 20000; lost.load(std::memory_order_relaxed) < 10; n *= 2) {
     CHECK_LE(n, uint64_t{1} << 24);
     round(n);
   }
@@ -89,7 +89,7 @@ TEST("threads that meet at a bucket take every token once") {
     std::vector<std::thread> threads;
     for (uint64_t t = 0; t < 4; ++t) threads.emplace_back([&s, n, t] { s.ask(n, t, t % 2 == 0); });
     for (auto& thread : threads) thread.join();
-    const uint64_t taken = s.spent.load() - s.given.load();
+    const uint64_t taken = s.spent.load(std::memory_order_relaxed) - s.given.load(std::memory_order_relaxed);
     CHECK_EQ(s.table.counters(1).admittedTokens, taken);
     CHECK_EQ(s.table.levelOf(1, 1).level, static_cast<int64_t>(decode(encode(kPlenty)) - taken));
     CHECK_EQ(s.table.counters(1).admitted, 4 * n);
@@ -103,7 +103,7 @@ TEST("threads that lease and threads that ask leave every token admitted or in t
     for (uint64_t t = 0; t < 2; ++t) threads.emplace_back([&s, n, t] { s.ask(n, t, true); });
     for (uint64_t t = 2; t < 4; ++t) threads.emplace_back([&s, n, t] { s.lease(n, t); });
     for (auto& thread : threads) thread.join();
-    const uint64_t taken = s.spent.load() - s.given.load();
+    const uint64_t taken = s.spent.load(std::memory_order_relaxed) - s.given.load(std::memory_order_relaxed);
     CHECK_EQ(s.table.leasedOf(1), 0);
     CHECK_EQ(s.table.counters(1).admittedTokens, taken);
     const int64_t whole = static_cast<int64_t>(decode(encode(kPlenty)) - taken);

@@ -71,8 +71,8 @@ class World {
   uint64_t now() const { return now_; }
   bool lapsed() const { return now_ > validUntilNs_; }
   uint64_t validUntilNs() const { return validUntilNs_; }
-  uint64_t resourceRate() { return memory.header().resourceRate.load(); }
-  uint64_t resourceBurst() { return memory.header().resourceBurst.load(); }
+  uint64_t resourceRate() { return memory.header().resourceRate.load(std::memory_order_relaxed); }
+  uint64_t resourceBurst() { return memory.header().resourceBurst.load(std::memory_order_relaxed); }
   uint64_t admittedTokens() const { return admittedTokens_; }
   Wide spare() const { return everything_.level(); }
   auto clock() {
@@ -104,7 +104,7 @@ class World {
     if (!earlierNs && decision != expected)
       harness::context() += " cost " + std::to_string(cost) + " own " + std::to_string(before.level) + "/" + std::to_string(before.burst + before.deposit) +
                             " pool " + std::to_string(pool.level) + "/" + std::to_string(pool.burst) + " share " + std::to_string(t.share) +
-                            " core share " + std::to_string(memory.tally(index).borrowShare.load()) + " valid " + std::to_string(memory.header().validUntil.load() >> 1) + "/" + std::to_string(validUntilNs_) + " now " + std::to_string(now_) + (lapsed() ? " lapsed" : "") + (t.limit.set ? " limited" : "");
+                            " core share " + std::to_string(memory.tally(index).borrowShare.load(std::memory_order_relaxed)) + " valid " + std::to_string(memory.header().validUntil.load(std::memory_order_relaxed) >> 1) + "/" + std::to_string(validUntilNs_) + " now " + std::to_string(now_) + (lapsed() ? " lapsed" : "") + (t.limit.set ? " limited" : "");
     if (!earlierNs) CHECK_EQ(decision, expected);
     if (decision == kUncharged) {
       // Nothing is taken from anyone: every reference stays as it is.
@@ -212,7 +212,7 @@ class World {
     const int32_t decision = holders_[holder].lease(t.slot, {h.units, h.left, h.served}, want, least, now_, got);
     CHECK_EQ(decision, static_cast<int32_t>(got.units ? kOwn : kDenied));
     // One that begins an epoch has its level clipped under what it is about to take, too.
-    if (const auto epoch = Word{memory.bucket(index).word.load()}.epoch(); epoch != epochs_[index]) {
+    if (const auto epoch = Word{memory.bucket(index).word.load(std::memory_order_relaxed)}.epoch(); epoch != epochs_[index]) {
       epochs_[index] = epoch;
       slack_[index] += want + 2;
     }
@@ -237,7 +237,7 @@ class World {
   // A request served from a lease, if it still may be: what a thread does without asking the table.
   void spend(uint32_t holder, uint32_t index, uint64_t cost) {
     Holding& h = held_[holder][index];
-    if (cost > h.left || Word{memory.bucket(index).word.load()}.epoch() != h.epoch) return;
+    if (cost > h.left || Word{memory.bucket(index).word.load(std::memory_order_relaxed)}.epoch() != h.epoch) return;
     Target& t = targets.at(index);
     CHECK(!t.limit.set && t.mode != Mode::kOff);
     h.left -= cost;
@@ -513,20 +513,20 @@ class World {
 
   uint64_t sinceOf(uint32_t i) {
     auto& b = memory.bucket(i);
-    return b.params[Word{b.word.load()}.epoch() & 1].sinceNs.load();
+    return b.params[Word{b.word.load(std::memory_order_relaxed)}.epoch() & 1].sinceNs.load(std::memory_order_relaxed);
   }
   uint64_t depositEndOf(uint32_t i) {
     auto& b = memory.bucket(i);
-    const auto& p = b.params[Word{b.word.load()}.epoch() & 1];
-    return read(p.sinceNs.load(), p.rateAndBurst.load(), p.deposit.load()).depositUntilNs;
+    const auto& p = b.params[Word{b.word.load(std::memory_order_relaxed)}.epoch() & 1];
+    return read(p.sinceNs.load(std::memory_order_relaxed), p.rateAndBurst.load(std::memory_order_relaxed), p.deposit.load(std::memory_order_relaxed)).depositUntilNs;
   }
 
   Wide unseen() {
     Wide sum = 0;
     for (auto& [i, t] : targets) {
       auto& b = memory.bucket(i);
-      const auto& p = b.params[Word{b.word.load()}.epoch() & 1];
-      const Reading r = read(p.sinceNs.load(), p.rateAndBurst.load(), p.deposit.load());
+      const auto& p = b.params[Word{b.word.load(std::memory_order_relaxed)}.epoch() & 1];
+      const Reading r = read(p.sinceNs.load(std::memory_order_relaxed), p.rateAndBurst.load(std::memory_order_relaxed), p.deposit.load(std::memory_order_relaxed));
       if (r.deposit && r.depositUntilNs <= now_ && !lapsed()) sum += units(r.deposit);
     }
     return sum;
@@ -538,9 +538,9 @@ class World {
     if (!inLine && t.waitUntilNs > at) return kDenied;
     if (t.limit.set) {
       const auto& b = memory.limit(t.slot.index);
-      const Word w{b.word.load()};
+      const Word w{b.word.load(std::memory_order_relaxed)};
       const auto& v = b.params[w.epoch() & 1];
-      const Reading p = read(v.sinceNs.load(), v.rateAndBurst.load(), v.deposit.load());
+      const Reading p = read(v.sinceNs.load(std::memory_order_relaxed), v.rateAndBurst.load(std::memory_order_relaxed), v.deposit.load(std::memory_order_relaxed));
       if (cost > p.burst) return kTooLarge;
       if (evaluate(w.level(), p, at, 0, 0).level < static_cast<int64_t>(cost)) return kDenied;
     }
@@ -565,7 +565,7 @@ class World {
 
   void lapseModel() {
     for (auto& [i, t] : targets) own_[i].lapse(t.fallbackRate, t.fallbackBurst);
-    own_[0].lapse(decode(static_cast<uint32_t>(memory.tally(0).fallback.load())), decode(static_cast<uint32_t>(memory.tally(0).fallback.load() >> 32)));
+    own_[0].lapse(decode(static_cast<uint32_t>(memory.tally(0).fallback.load(std::memory_order_relaxed))), decode(static_cast<uint32_t>(memory.tally(0).fallback.load(std::memory_order_relaxed) >> 32)));
   }
 
   void noteFallback(uint32_t index, uint64_t rate, uint64_t burst) {
@@ -602,7 +602,7 @@ class World {
           else CHECK(after[i] <= seen[i] && after[i] + 2 >= seen[i]);
       }
     for (uint32_t i = 0; i < table.highWater(); ++i) {
-      const auto epoch = Word{memory.bucket(i).word.load()}.epoch();
+      const auto epoch = Word{memory.bucket(i).word.load(std::memory_order_relaxed)}.epoch();
       slack_[i] += static_cast<uint8_t>(epoch - epochs_[i]) * 2;
       epochs_[i] = epoch;
       // A change of parameters shortens what is left of a deposit by less than 2^20 ns.
