@@ -1,6 +1,6 @@
 // A process or thread of its own for the tests of sharing and of ways to end: `node child.js MODE [ARG…]`. Runs the
 // built package.
-import { isMainThread, Worker, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { Foretoken } from '../../dist/index.js';
 import { BucketTable } from '../../dist/table/table.js';
 
@@ -45,6 +45,7 @@ const modes = {
       const worker = thread([way], foretoken.share());
       worker.on('error', () => {});
       if (way === 'terminated') setTimeout(() => worker.terminate(), 100);
+      if (way === 'attaches') worker.once('message', () => setTimeout(() => worker.terminate(), 5));
       await ended(worker);
     }
     say(target.tryAcquire());
@@ -98,6 +99,10 @@ const modes = {
   async terminated() {
     const target = this.attached();
     for (;;) target.tryAcquire();
+  },
+  async attaches() {
+    parentPort.postMessage('attaches');
+    for (;;) this.attached().tryAcquire();
   },
   async waits() {
     const target = this.attached();

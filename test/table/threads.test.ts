@@ -14,7 +14,7 @@ function end(...args: string[]) {
 
 describe('threads that share a table', () => {
   it('may end in every way, in any order, and the table goes on', () => {
-    const ways = 'returns,exits,throws,terminated,waits,exits,returns,terminated';
+    const ways = 'returns,exits,throws,terminated,waits,exits,attaches,attaches,returns,attaches,terminated';
     expect(end('threads', ways)).toEqual({ status: 0, signal: null, stdout: 'true\ntrue\n', stderr: '' });
   });
 
