@@ -415,6 +415,11 @@ double number(const Napi::CallbackInfo& info, size_t i) {
   return i < info.Length() && info[i].IsNumber() ? info[i].As<Napi::Number>().DoubleValue() : NAN;
 }
 
+// Of what a thread that is being terminated reads, every kind is asked for first: such a value may be empty, and to
+// convert an empty one ends the process.
+bool isTrue(const Napi::Value& value) { return value.IsBoolean() && value.As<Napi::Boolean>().Value(); }
+bool isTrue(const Napi::CallbackInfo& info, size_t at) { return info.Length() > at && isTrue(info[at]); }
+
 // Whole and within the bounds, or 0, which no caller allows.
 uint32_t countOf(const Napi::CallbackInfo& info, size_t i, uint32_t most) {
   const double v = number(info, i);
@@ -497,7 +502,7 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
   const uint32_t count = countOf(info, 1, a.table.slots());
   const double* pairs = doubles(info, 0, static_cast<size_t>(count) * 2);
   if (count == 0 || !pairs) return status(info, kInvalid);
-  const bool rest = info.Length() > 2 && info[2].ToBoolean().Value();
+  const bool rest = isTrue(info, 2);
   std::vector<PlainTable::Share> shares(count);
   if (!sharesOf(a, pairs, rest ? 1 : 0, shares)) return status(info, kInvalid);
   return status(info, a.table.allocate(shares.data(), count, rest, a.clock));
@@ -1013,14 +1018,15 @@ Napi::Value createTable(const Napi::CallbackInfo& info) {
   };
   const double capacity = field("capacity"), rate = field("rate"), burst = field("burst"), area = field("areaBytes");
   if (!(capacity >= 1 && capacity <= kMaxCapacity) || !(rate >= 0) || !(burst >= 0) || !(area >= 0 && area < 1e12)) return env.Null();
-  const bool isVirtual = o.Get("virtual").ToBoolean().Value(), isSystem = o.Get("system").ToBoolean().Value();
+  const bool isVirtual = isTrue(o.Get("virtual")), isSystem = isTrue(o.Get("system"));
   const ClockKind real = !isSystem && hasInvariantTsc() && tscMultiplier() > 0 ? ClockKind::kTsc : ClockKind::kMonotonic;
   const RegionOptions options{static_cast<uint32_t>(capacity), rate, burst, isVirtual ? ClockKind::kVirtual : real, static_cast<uint64_t>(area)};
-  if (!o.Get("name").IsString()) {
+  const Napi::Value named = o.Get("name");
+  if (!named.IsString()) {
     auto region = Region::create(options);
     return region ? attachmentObject(env, std::move(region)) : env.Null();
   }
-  const std::string name = o.Get("name").As<Napi::String>().Utf8Value();
+  const std::string name = named.As<Napi::String>().Utf8Value();
   if (isVirtual || !isRegionName(name)) return env.Null();
   Refusal refusal = Refusal::kNone;
   auto region = Region::open(name, options, refusal);
@@ -1062,7 +1068,7 @@ Napi::Value listRegions(const Napi::CallbackInfo& info) {
 Napi::Value removeRegion(const Napi::CallbackInfo& info) {
   std::string name;
   if (!textOf(info, 0, name) || !isRegionName(name)) return refusalObject(info.Env(), Refusal::kMissing);
-  return refusalObject(info.Env(), foretoken::removeRegion(name, info.Length() > 1 && info[1].ToBoolean().Value()));
+  return refusalObject(info.Env(), foretoken::removeRegion(name, isTrue(info, 1)));
 }
 
 Napi::Object constants(Napi::Env env) {
