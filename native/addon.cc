@@ -56,8 +56,11 @@ struct Ask {
 
 struct Attachment {
   std::shared_ptr<Region> region;  // reset on close
-  std::shared_ptr<Frame> frame = std::make_shared<Frame>();
-  double* fields = frame->fields;
+  // Once closed it lives as long as JavaScript can see it, and so as long as a call can come: a process that opens and
+  // closes tables all its life must not keep the frames of all.
+  std::shared_ptr<Frame> owned = std::make_shared<Frame>();
+  Frame* const frame = owned.get();
+  double* const fields = frame->fields;
   PlainTable table;
   RegionClock clock{};
   double unitsPerToken = 1;
@@ -89,6 +92,7 @@ struct Attachment {
     region->leave();
     table = PlainTable();
     region.reset();
+    owned.reset();
     ready = false;
     previous = {};
     previousGeneration = {};
@@ -984,12 +988,12 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   object.Set("clock", region->header().clockKind == ClockKind::kTsc ? "tsc" : region->header().clockKind == ClockKind::kVirtual ? "virtual" : "monotonic");
   object.Set("named", Napi::Boolean::New(env, region->isNamed()));
   object.Set("virtual", Napi::Boolean::New(env, region->header().clockKind == ClockKind::kVirtual));
-  Frame* frame = a->frame.get();
+  Frame* frame = a->frame;
   std::memset(frame, 0, sizeof(Frame));
-  object.Set("frame", wrap(env, frame->fields, sizeof frame->fields, a->frame));
-  object.Set("batchHandles", wrap(env, frame->batchHandles, sizeof frame->batchHandles, a->frame));
-  object.Set("batchCosts", wrap(env, frame->batchCosts, sizeof frame->batchCosts, a->frame));
-  object.Set("batchDecisions", wrap(env, frame->batchDecisions, sizeof frame->batchDecisions, a->frame));
+  object.Set("frame", wrap(env, frame->fields, sizeof frame->fields, a->owned));
+  object.Set("batchHandles", wrap(env, frame->batchHandles, sizeof frame->batchHandles, a->owned));
+  object.Set("batchCosts", wrap(env, frame->batchCosts, sizeof frame->batchCosts, a->owned));
+  object.Set("batchDecisions", wrap(env, frame->batchDecisions, sizeof frame->batchDecisions, a->owned));
   // What a lease is checked against; never written from JavaScript.
   object.Set("buckets", Napi::ArrayBuffer::New(env, region->buckets(), static_cast<size_t>(region->header().capacity + 1) * sizeof(PlainBucket),
                                                [](Napi::Env, void*) {}));
