@@ -5,6 +5,7 @@ import type { RosterEntry } from './control/roster.js';
 import { ForetokenError } from './errors.js';
 import {
   type Cost,
+  checkTarget,
   costOf,
   type ExplainOptions,
   type ForetokenOptions,
@@ -13,6 +14,7 @@ import {
   refuse,
   resolveExplain,
   resolveOptions,
+  show,
   type TargetOptions,
   targetModes,
 } from './options.js';
@@ -52,7 +54,7 @@ class DataPlane {
   /** @throws UNKNOWN_TARGET */
   target(name: string): Target {
     const found = this.byName.get(name);
-    if (!found) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${JSON.stringify(name)}`);
+    if (!found) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${show(name)}`);
     return found;
   }
 
@@ -94,18 +96,29 @@ class DataPlane {
    * @param costs tokens, one per request, or one cost for all; default 1
    * @param decisions receives the answer; default: a new array
    * @returns one number per request: above 0 admitted, 0 denied, below 0 refused (bad cost, removed target)
-   * @throws INVALID_ARGUMENT when lengths differ, CLOSED
+   * @throws INVALID_ARGUMENT when lengths differ and for targets of another table, CLOSED
    */
   acquireBatch(
     targets: readonly Target[] | Float64Array,
     costs: ArrayLike<number> | number = 1,
-    decisions: Int32Array = new Int32Array(targets.length),
+    decisions: Int32Array = new Int32Array(targets?.length ?? 0),
   ): Int32Array {
+    if (!Array.isArray(targets) && !(targets instanceof Float64Array))
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `targets: expected an array of targets or a Float64Array of handles, got ${show(targets)}`,
+      );
     const count = targets.length;
-    if (typeof costs !== 'number' && costs.length !== count)
-      throw new ForetokenError('INVALID_ARGUMENT', `costs: expected ${count} numbers, got ${costs.length}`);
+    if (typeof costs !== 'number' && costs?.length !== count)
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `costs: expected ${count} numbers, got ${typeof costs === 'object' && costs !== null ? costs.length : show(costs)}`,
+      );
     if (!(decisions instanceof Int32Array) || decisions.length !== count)
-      throw new ForetokenError('INVALID_ARGUMENT', `decisions: expected an Int32Array of ${count}`);
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `decisions: expected an Int32Array of ${count}, got ${decisions instanceof Int32Array ? decisions.length : show(decisions)}`,
+      );
     if (this.table.closed) throw new ForetokenError('CLOSED', 'acquireBatch: the table is closed');
     this.table.acquireBatch(
       targets instanceof Float64Array ? targets : this.#handlesOf(targets),
@@ -119,7 +132,7 @@ class DataPlane {
   #handlesOf(targets: readonly Target[]): Float64Array {
     const count = targets.length;
     if (this.#handles.length < count) this.#handles = new Float64Array(count * 2);
-    for (let i = 0; i < count; i++) this.#handles[i] = targets[i]!.handle;
+    Target.handlesOf(targets, this.table, this.#handles);
     return this.#handles;
   }
 }
@@ -197,7 +210,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
       const { cost: _cost, onEvent, ...plain } = resolved;
       const data = { token: table.token, options: plain, entries: [] };
       try {
-        foretoken.#controller = await Controller.start(data, (event) => onEvent?.(event));
+        foretoken.#controller = await Controller.start(data, isolated(onEvent));
       } catch (error) {
         table.close();
         throw error;
@@ -252,7 +265,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   override target(name: string): Target {
     if (!this.table.isNamed || this.table.closed) return super.target(name);
     const known = this.#book.find(name);
-    if (!known) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${JSON.stringify(name)}`);
+    if (!known) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${show(name)}`);
     return this.#targetOf(known);
   }
 
@@ -268,6 +281,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
    *   INVALID_OPTION, CLOSED
    */
   addTarget(name: string, options?: TargetOptions): Target {
+    if (options !== undefined) checkTarget(options);
     return this.addTargets([{ name, ...options }])[0]!;
   }
 
@@ -331,9 +345,15 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     };
   }
 
-  /** Calls back after every step of the controller, with a row per target if asked. Undefined ends it. */
+  /**
+   * Calls back after every step of the controller, with a row per target if asked. Undefined ends it. What it throws is
+   * an uncaught exception, as of any listener.
+   * @throws INVALID_OPTION
+   */
   watch(onStep: ((report: StepReport) => void) | undefined, options: { rows?: boolean } = {}): void {
-    this.#controller?.watch(onStep, options.rows ?? false);
+    if (onStep !== undefined && typeof onStep !== 'function') refuse('onStep', 'a function or undefined', onStep);
+    if (options === null || typeof options !== 'object') refuse('watch', 'an object', options);
+    this.#controller?.watch(onStep && isolated(onStep), options.rows === true);
   }
 
   /** Rejects who waits, stops the controller, closes the history. Safe to call twice. */
@@ -341,8 +361,14 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     this.#closing ??= (async () => {
       this.waiters.close();
       this.leases.close();
-      await this.#controller?.stop();
-      this.table.close();
+      try {
+        await this.#controller?.stop();
+      } finally {
+        // Also who came to wait, or leased, while the controller was stopping.
+        this.waiters.close();
+        this.leases.close();
+        this.table.close();
+      }
     })();
     return this.#closing;
   }
@@ -365,6 +391,19 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     if (!this.table.isNamed) this.#controller?.put(entryOf(known));
   }
 }
+
+/** What a callback throws is its owner's to see, and must not keep what called it from going on. */
+const isolated =
+  <T>(callback: ((value: T) => void) | undefined) =>
+  (value: T): void => {
+    try {
+      callback?.(value);
+    } catch (error) {
+      process.nextTick(() => {
+        throw error;
+      });
+    }
+  };
 
 const entryOf = ({ name, handle, settings }: Known): RosterEntry => ({
   name,

@@ -79,7 +79,10 @@ export interface ForetokenOptions {
   overtake?: boolean;
   /** Seed of everything that draws at random. Default 1. */
   seed?: number;
-  /** Told of what happens in the control plane: a rung of the failure ladder, a promoted model, a failure. */
+  /**
+   * Told of what happens in the control plane: a rung of the failure ladder, a promoted model, a failure. What it throws
+   * is an uncaught exception, as of any listener, and does nothing else.
+   */
   onEvent?: (event: ForetokenEvent) => void;
 }
 
@@ -139,7 +142,8 @@ const defaultDeadlineMs = 30_000;
 const longestDeadlineMs = 3_600_000;
 const largestNumber = 1e15;
 
-const show = (value: unknown): string => {
+/** A value as an error names it: never throws, whatever it is. */
+export const show = (value: unknown): string => {
   if (typeof value === 'string') return JSON.stringify(value);
   if (typeof value === 'function') return 'a function';
   if (value !== null && typeof value === 'object') return Array.isArray(value) ? 'an array' : 'an object';
@@ -267,12 +271,20 @@ function horizonsOption(value: unknown, stepMs: number): readonly number[] {
   if (value === undefined) return [...new Set(defaultHorizonsMs.map((h) => Math.max(h, stepMs)))];
   if (!Array.isArray(value) || value.length === 0 || value.length > 8)
     refuse('horizonsMs', 'an array of 1 to 8 numbers', value);
-  const horizons = value.map((h, i) => numberOption(`horizonsMs[${i}]`, h, undefined, { min: stepMs, max: 600_000 }));
+  // Not `map`, which leaves holes as they are.
+  const horizons = Array.from(value, (h, i) =>
+    numberOption(`horizonsMs[${i}]`, h, undefined, { min: stepMs, max: 600_000 }),
+  );
   return [...new Set(horizons)].sort((a, b) => a - b);
 }
 
+const targetKeys = ['reservation', 'weight', 'limit', 'limitBurst', 'mode', 'throttlingCost'] as const;
+
+/** The shape alone: an object without options that no target has. */
+export const checkTarget = (given: unknown): Record<string, unknown> => plainObject('target', given, targetKeys);
+
 export function resolveTarget(given: TargetOptions = {}): ResolvedTarget {
-  const o = plainObject('target', given, ['reservation', 'weight', 'limit', 'limitBurst', 'mode', 'throttlingCost']);
+  const o = checkTarget(given);
   choiceOption('mode', o.mode, 'inherit', [...targetModes, 'inherit']);
   const reservation = numberOption('reservation', o.reservation, 0, { min: 0, max: largestNumber });
   const limit = o.limit === undefined || o.limit === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : o.limit;
@@ -314,8 +326,17 @@ export function costOf(cost: Cost, request: RequestInfo): number {
   if (request === null || typeof request !== 'object')
     throw new ForetokenError('INVALID_ARGUMENT', `request: expected a cost or an object, got ${show(request)}`);
   if (cost === 'requests') return 1;
-  const tokens = cost === 'bytes' ? Math.max(1, (request.readBytes ?? 0) + (request.writeBytes ?? 0)) : cost(request);
-  return checkCost(tokens);
+  if (cost === 'bytes')
+    return Math.max(1, countOf('readBytes', request.readBytes) + countOf('writeBytes', request.writeBytes));
+  return checkCost(cost(request));
+}
+
+/** What was reported about a request; 0 if nothing was. Throws INVALID_ARGUMENT. */
+export function countOf(name: string, value: unknown): number {
+  if (value === undefined) return 0;
+  if (typeof value !== 'number' || !(value >= 0) || !Number.isFinite(value))
+    throw new ForetokenError('INVALID_ARGUMENT', `${name}: expected a finite number from 0, got ${show(value)}`);
+  return value;
 }
 
 export function checkCost(tokens: unknown): number {

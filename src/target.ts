@@ -5,9 +5,11 @@ import {
   type Cost,
   checkCost,
   costOf,
+  countOf,
   type ExplainOptions,
   type RequestInfo,
   resolveAcquire,
+  show,
 } from './options.js';
 import type { Lease, Leases } from './table/leases.js';
 import type { TargetMode } from './table/native.js';
@@ -165,7 +167,7 @@ export class Target {
   reconcile(estimated: number, actual: number): number {
     checkCost(estimated);
     if (typeof actual !== 'number' || !(actual >= 0) || !Number.isFinite(actual))
-      throw new ForetokenError('INVALID_ARGUMENT', `actual: expected a finite number from 0, got ${String(actual)}`);
+      throw new ForetokenError('INVALID_ARGUMENT', `actual: expected a finite number from 0, got ${show(actual)}`);
     if (actual === estimated) return 0;
     if (actual < estimated) {
       this.refund(estimated - actual);
@@ -181,16 +183,11 @@ export class Target {
     if (typeof done !== 'object' || done === null)
       throw new ForetokenError(
         'INVALID_ARGUMENT',
-        `completion: expected { readBytes, writeBytes, durationMs }, got ${String(done)}`,
+        `completion: expected { readBytes, writeBytes, durationMs }, got ${show(done)}`,
       );
-    const { readBytes = 0, writeBytes = 0, durationMs = 0 } = done;
-    for (const [name, value] of [
-      ['readBytes', readBytes],
-      ['writeBytes', writeBytes],
-      ['durationMs', durationMs],
-    ] as const)
-      if (typeof value !== 'number' || !(value >= 0) || !Number.isFinite(value))
-        throw new ForetokenError('INVALID_ARGUMENT', `${name}: expected a finite number from 0, got ${String(value)}`);
+    const readBytes = countOf('readBytes', done.readBytes);
+    const writeBytes = countOf('writeBytes', done.writeBytes);
+    const durationMs = countOf('durationMs', done.durationMs);
     const decision = this.#table.complete(this.handle, readBytes, writeBytes, durationMs * 1e6);
     if (decision < 0) this.#check(decision, 1);
   }
@@ -230,6 +227,22 @@ export class Target {
       writeBytes: row[collect.writeBytes]!,
       durationMs: row[collect.durationNs]! / 1e6,
     };
+  }
+
+  /**
+   * Handles of targets, for a batch.
+   * @internal
+   * @throws INVALID_ARGUMENT for what is no target of that table: its handle is another one's here
+   */
+  static handlesOf(targets: readonly Target[], table: BucketTable, into: Float64Array): void {
+    for (let i = 0; i < targets.length; i++) {
+      const target: unknown = targets[i];
+      if (typeof target !== 'object' || target === null || !(#table in target))
+        throw new ForetokenError('INVALID_ARGUMENT', `targets[${i}]: expected a target, got ${show(target)}`);
+      if (target.#table !== table && target.#table.token !== table.token)
+        throw new ForetokenError('INVALID_ARGUMENT', `targets[${i}]: expected one of this table, got another's`);
+      into[i] = target.handle;
+    }
   }
 
   /** Throws for misuse; returns for a denial that has a code of its own. */

@@ -1,5 +1,12 @@
 import { ForetokenError } from './errors.js';
-import { type ResolvedOptions, type ResolvedTarget, resolveTarget, type TargetOptions } from './options.js';
+import {
+  checkTarget,
+  type ResolvedOptions,
+  type ResolvedTarget,
+  resolveTarget,
+  show,
+  type TargetOptions,
+} from './options.js';
 import type { TargetMode } from './table/native.js';
 import type { BucketTable, Handle } from './table/table.js';
 
@@ -12,8 +19,16 @@ export interface Known {
 
 export type TargetSpec = { name: string } & TargetOptions;
 
-/** What changes about a target; the rest stays. */
-function merge(before: ResolvedTarget, options: TargetOptions): ResolvedTarget {
+/**
+ * Sums of fractions are off by some 1e-16 of themselves: ten times a tenth of the rate may come to more than the rate.
+ * What the table itself allows is exact.
+ */
+const roundingSlack = 1 + 1e-12;
+
+/** What changes about a target; the rest stays, also what is given as undefined. */
+function merge(before: ResolvedTarget, given: TargetOptions): ResolvedTarget {
+  checkTarget(given);
+  const options: TargetOptions = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const { limit, limitBurst, ...rest } = before;
   const finite = Number.isFinite(limit) ? { limit, limitBurst } : {};
   const merged = { ...rest, ...finite, ...options };
@@ -84,6 +99,8 @@ export class TargetBook {
    * @throws DUPLICATE_TARGET, TABLE_FULL, OVERCOMMITTED, INVALID_OPTION, INVALID_ARGUMENT
    */
   add(specs: readonly TargetSpec[]): Known[] {
+    if (!Array.isArray(specs) || specs.some((spec) => typeof spec !== 'object' || spec === null))
+      throw new ForetokenError('INVALID_ARGUMENT', 'targets: expected an array of { name, … }');
     const added: Known[] = [];
     /** Those whose mode is set: a target that another process added keeps its own unless one is given here. */
     const moded: { known: Known; own: TargetOptions['mode'] }[] = [];
@@ -92,10 +109,7 @@ export class TargetBook {
     try {
       for (const { name, ...options } of specs) {
         if (typeof name !== 'string' || name === '')
-          throw new ForetokenError(
-            'INVALID_ARGUMENT',
-            `name: expected a string that is not empty, got ${typeof name === 'string' ? JSON.stringify(name) : String(name)}`,
-          );
+          throw new ForetokenError('INVALID_ARGUMENT', `name: expected a string that is not empty, got ${show(name)}`);
         if (this.#known.has(name) && this.#isThere(this.#known.get(name)!.handle))
           throw new ForetokenError('DUPLICATE_TARGET', `a target named ${JSON.stringify(name)} exists`);
         const { known, isNew } = this.#put(name, options, undo);
@@ -145,7 +159,7 @@ export class TargetBook {
 
   #must(name: string): Known {
     const known = this.find(name);
-    if (!known) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${JSON.stringify(name)}`);
+    if (!known) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${show(name)}`);
     return known;
   }
 
@@ -230,13 +244,14 @@ export class TargetBook {
       reserved += settings.reservation;
       weights += settings.weight;
     }
-    if (reserved > ratePerSec) throw overcommitted(everyone, ratePerSec);
+    if (reserved > ratePerSec * roundingSlack) throw overcommitted(everyone, ratePerSec);
+    const free = Math.max(0, ratePerSec - reserved);
     const slots = this.#table.slots;
     const pairs = new Float64Array(slots * 2);
     for (const { handle, settings } of everyone) {
       const slot = this.#table.slotOf(handle);
       if (slot >= slots) continue;
-      const rate = settings.reservation + ((ratePerSec - reserved) * settings.weight) / weights;
+      const rate = settings.reservation + (free * settings.weight) / weights;
       pairs[slot * 2] = rate;
       pairs[slot * 2 + 1] = (burst * rate) / ratePerSec;
     }

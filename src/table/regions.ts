@@ -50,7 +50,10 @@ const reasonOf = (refusal: number): Exclude<Refusal, 'none'> | undefined => {
 
 export function refusalError({ refusal, reason }: NativeRefusal, name: string): ForetokenError {
   const [code, message] = refusals[reasonOf(refusal) ?? 'system'];
-  return new ForetokenError(code, `region ${name}: ${message}${reason ? ` (${reason})` : ''}`);
+  return new ForetokenError(
+    code,
+    `region ${typeof name === 'string' ? name : typeof name}: ${message}${reason ? ` (${reason})` : ''}`,
+  );
 }
 
 /** The regions of this user. */
@@ -72,6 +75,6 @@ export function listRegions(): RegionInfo[] {
  * @throws REGION_MISSING, REGION_IN_USE, REGION_OWNER, REGION_UNAVAILABLE
  */
 export function removeRegion(name: string, options: { force?: boolean } = {}): void {
-  const answer = addon().removeRegion(name, options.force ?? false);
+  const answer = addon().removeRegion(name, options.force === true);
   if (answer.refusal !== addon().constants.refusal.none) throw refusalError(answer, name);
 }

@@ -680,5 +680,10 @@ export class BucketTable {
 function stage(to: Float64Array, values: ArrayLike<number>, from: number, count: number): void {
   if (values instanceof Float64Array)
     to.set(from === 0 && count === values.length ? values : values.subarray(from, from + count));
-  else for (let i = 0; i < count; i++) to[i] = values[from + i]!;
+  else
+    for (let i = 0; i < count; i++) {
+      const value: unknown = values[from + i];
+      // Refused one by one, as no cost.
+      to[i] = typeof value === 'number' ? value : Number.NaN;
+    }
 }
