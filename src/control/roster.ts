@@ -25,6 +25,7 @@ export class Roster {
 
   put(entry: RosterEntry, slot: number): void {
     this.#grow(slot + 1);
+    this.#unname(slot);
     this.names[slot] = entry.name;
     this.handles[slot] = entry.handle;
     this.live[slot] = 1;
@@ -36,12 +37,17 @@ export class Roster {
   }
 
   remove(slot: number): void {
-    const name = this.names[slot];
-    if (name !== undefined) this.slots.delete(name);
+    this.#unname(slot);
     this.names[slot] = undefined;
     this.live[slot] = 0;
     this.floorPerSec[slot] = 0;
     this.weight[slot] = 0;
+  }
+
+  /** Its name may be another slot's by now: where processes share a table, changes come in the order of slots. */
+  #unname(slot: number): void {
+    const name = this.names[slot];
+    if (name !== undefined && this.slots.get(name) === slot) this.slots.delete(name);
   }
 
   #grow(size: number): void {
