@@ -1,6 +1,6 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type DemoResult, runDemo } from '../lab/demo.js';
+import { WholeFile, writableFolder } from '../lab/whole-file.js';
 import { renderReport } from '../report/report.js';
 import { command, seed, text, type Values, whole } from './command.js';
 
@@ -27,7 +27,9 @@ export const demoCommand = command({ name: 'demo', help, flags, takesOperands: f
 async function run(values: Values<typeof flags>): Promise<number> {
   const { seconds = 40, targets = 12, threads = 2, seed = 1, out = 'foretoken-demo' } = values;
   const options = { seconds, targets, threads, seed, out: resolve(out) };
-  mkdirSync(options.out, { recursive: true });
+  writableFolder('out', options.out);
+  const reportFile = join(options.out, 'report.html');
+  const page = await WholeFile.at('out', reportFile);
   process.stdout.write(
     `${options.targets} tenants, ${options.threads} threads, ${options.seconds} s. Everything is real: one shared table, a\n` +
       `controller in its own thread, forecasts by the LSTM and its rivals, history in DuckDB.\n\n` +
@@ -44,9 +46,8 @@ async function run(values: Values<typeof flags>): Promise<number> {
     },
     onEvent: (event) => process.stdout.write(`         ${event.kind}: ${event.message}\n`),
   });
-  const report = join(options.out, 'report.html');
-  writeFileSync(report, renderReport(result.report));
-  print(result, report);
+  await page.write(renderReport(result.report));
+  print(result, reportFile);
   return result.report.law.violations === 0 ? 0 : 1;
 }
 

@@ -24,7 +24,7 @@ export const explainCommand = command({ name: 'explain', help, flags, takesOpera
 
 async function run({ history: folder, at, json }: Values<typeof flags>, operands: string[]): Promise<number> {
   const [target] = operands;
-  if (operands.length !== 1 || target === undefined || folder === undefined)
+  if (operands.length !== 1 || target === undefined || !folder)
     throw new ForetokenError('INVALID_OPTION', 'expected one target and --history; see --help');
   const path = join(folder, 'history.duckdb');
   if (!existsSync(path)) throw new ForetokenError('HISTORY_UNAVAILABLE', `history ${path}: there is none`);

@@ -24,13 +24,22 @@ type Command = (argv: string[]) => Promise<number>;
 
 /** The `foretoken` command. @returns exit code */
 export async function main(argv: string[]): Promise<number> {
-  const [name, ...rest] = argv;
-  // A reader that has seen enough (`| head`) is no failure. The command goes on to its own end: leaving in the middle
-  // of a forecast would abort the process.
+  // A reader that has seen enough (`| head`) is no failure; a result that is lost, on a full disk, is one. Either way
+  // the command goes on to its own end: leaving in the middle of a forecast would abort the process.
+  let lost = false;
   for (const stream of [process.stdout, process.stderr])
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error;
+      if (error.code === 'EPIPE' || lost) return;
+      lost = true;
+      // It may come after the code has been returned.
+      process.exitCode = 1;
+      if (stream === process.stdout) console.error(`foretoken: standard output cannot be written: ${error.message}`);
     });
+  const code = await run(argv);
+  return lost ? 1 : code;
+}
+
+async function run([name, ...rest]: string[]): Promise<number> {
   if (name === '--help' || name === '-h' || name === 'help') {
     console.log(help);
     return 0;

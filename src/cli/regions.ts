@@ -7,7 +7,7 @@ const help = `foretoken regions: tables that processes of this user share by nam
   foretoken regions              lists them
   foretoken regions rm NAME…     removes them
 
-  --json     the list as JSON
+  --json     (list) as JSON
   --stale    (rm) those nobody uses any more, instead of names
   --force    (rm) also those that are in use: processes that have them open go on with what they have, and the next
              to open the name gets a new table`;
@@ -48,9 +48,12 @@ const flags = { json: 'switch', stale: 'switch', force: 'switch' } as const;
 export const regionsCommand = command({ name: 'regions', help, flags, takesOperands: true, run });
 
 function run({ json, stale, force }: Values<typeof flags>, [action = 'list', ...names]: string[]): number {
-  if (action === 'list' && names.length === 0) return list(json);
-  if (action !== 'rm' || (names.length === 0) !== stale)
-    throw new ForetokenError('INVALID_OPTION', 'expected nothing, `list`, `rm NAME…` or `rm --stale`');
+  if (action === 'list' && names.length === 0 && !stale && !force) return list(json);
+  if (action !== 'rm' || (names.length === 0) !== stale || json)
+    throw new ForetokenError(
+      'INVALID_OPTION',
+      'expected nothing, `list`, both also with --json, `rm NAME…` or `rm --stale`, both also with --force; see --help',
+    );
   const unused = () => listRegions().filter(({ state }) => state === 'stale' || state === 'unfinished');
   return remove(stale ? unused().map(({ name }) => name) : names, force);
 }

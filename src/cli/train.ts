@@ -1,9 +1,10 @@
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { ForetokenError } from '../errors.js';
 import { featureCount } from '../forecast/features.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from '../forecast/lstm.js';
 import { parseDurationMs } from '../lab/units.js';
+import { WholeFile, writableFolder } from '../lab/whole-file.js';
 import { modelCard } from '../learn/card.js';
 import { generatedLessons, type Lesson, traceLessons, weighAsOne } from '../learn/curriculum.js';
 import { historyLessons } from '../learn/from-history.js';
@@ -74,6 +75,11 @@ async function run(options: Options): Promise<number> {
   const started = performance.now();
   const say = (text: string) =>
     console.error(`${((performance.now() - started) / 1000).toFixed(0).padStart(4)} s  ${text}`);
+  // Found out now: training takes an hour.
+  writableFolder('out', dirname(out));
+  const [model, weightsFile, cardFile] = await Promise.all(
+    [out, weightsPathOf(out), cardPathOf(out)].map((file) => WholeFile.at('out', file)),
+  );
   const { lessons, scored } = await gather(options, say);
   if (lessons.length === 0)
     throw new ForetokenError('INVALID_OPTION', 'nothing to learn from: no workloads, and no trace is long enough');
@@ -96,9 +102,8 @@ async function run(options: Options): Promise<number> {
   });
   bar.clear();
   const encoded = encodeWeights(weights);
-  await mkdir(dirname(out), { recursive: true });
-  await writeFile(out, inferenceModel(shape));
-  await writeFile(weightsPathOf(out), encoded);
+  await model!.write(inferenceModel(shape));
+  await weightsFile!.write(encoded);
   say(`wrote ${out}; scoring what was not learnt from`);
   const scores = await scoreUnseen(weights, scored);
   const card = modelCard({
@@ -113,7 +118,7 @@ async function run(options: Options): Promise<number> {
     seconds: Math.round((performance.now() - started) / 1000),
     cpuMsPer1000: await cpuMsPer1000(out),
   });
-  await writeFile(cardPathOf(out), card);
+  await cardFile!.write(card);
   say(`wrote ${cardPathOf(out)}`);
   console.log(scores.map(({ text }) => text).join('\n'));
   return 0;

@@ -1,8 +1,9 @@
-import { existsSync, linkSync, mkdirSync, readdirSync, readlinkSync, realpathSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, linkSync, readdirSync, readlinkSync, realpathSync, renameSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { threadId } from 'node:worker_threads';
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { ForetokenError } from '../errors.js';
+import { makeFolder } from '../folder.js';
 import { duckdb } from './bindings.js';
 import type { WorkerSettings } from './protocol.js';
 import { additions, application, formatVersion, schema } from './schema.js';
@@ -41,17 +42,6 @@ export async function openHistoryFile(settings: WorkerSettings): Promise<History
     return file;
   } catch (error) {
     throw unavailable(path, reasonOf(error), error);
-  }
-}
-
-/** Like `mkdir -p`. Node's own recursion never returns where a folder exists but takes no entries, as /proc. */
-function makeFolder(folder: string): void {
-  if (existsSync(folder)) return;
-  makeFolder(dirname(folder));
-  try {
-    mkdirSync(folder);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 
@@ -130,12 +120,12 @@ function refuseSecondOpening(realPath: string, own: number): void {
 async function verify(connection: DuckDBConnection): Promise<void> {
   const tables = await connection.runAndReadAll("select table_name from duckdb_tables() where schema_name = 'main'");
   if (!tables.getRows().some(([name]) => name === 'meta')) {
-    throw new Error('it is a DuckDB database, but not a history of foretoken');
+    throw new Error('it can be read, but is not a history of foretoken');
   }
   const rows = await connection.runAndReadAll('select key::varchar, value::varchar from meta');
   const meta = new Map(rows.getRows().map(([key, value]) => [String(key), String(value)]));
   if (meta.get('application') !== application) {
-    throw new Error('it is a DuckDB database, but not a history of foretoken');
+    throw new Error('it can be read, but is not a history of foretoken');
   }
   const format = Number(meta.get('format'));
   if (!Number.isInteger(format) || format < 1)

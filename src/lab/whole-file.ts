@@ -1,16 +1,31 @@
-import { constants } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { access, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ForetokenError } from '../errors.js';
+import { makeFolder } from '../folder.js';
 
-const unwritable = (option: string, file: string, cause: unknown): ForetokenError => {
+const unwritable = (option: string, path: string, cause: unknown, what = 'file'): ForetokenError => {
   const reason = cause instanceof Error ? cause.message : String(cause);
   return new ForetokenError(
     'INVALID_OPTION',
-    `--${option}: expected a file that can be written, got ${JSON.stringify(file)}: ${reason}`,
+    `--${option}: expected a ${what} that can be written, got ${JSON.stringify(path)}: ${reason}`,
     { cause },
   );
 };
+
+/**
+ * Makes a folder that an option asked for, if it is not there.
+ * @throws ForetokenError INVALID_OPTION when it cannot be made or takes no files
+ */
+export function writableFolder(option: string, folder: string): void {
+  try {
+    makeFolder(folder);
+    if (!statSync(folder).isDirectory()) throw new Error('it is no folder');
+    accessSync(folder, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw unwritable(option, folder, error, 'folder');
+  }
+}
 
 /**
  * A file that is there whole or not at all: written beside its place and moved there. What is no regular file, as a
@@ -44,7 +59,7 @@ export class WholeFile {
     return new WholeFile(option, file);
   }
 
-  async write(text: string): Promise<void> {
+  async write(text: string | Uint8Array): Promise<void> {
     const found = await stat(this.#file).catch(() => undefined);
     const place = await target(this.#file);
     const beside = `${place}.${process.pid}.tmp`;

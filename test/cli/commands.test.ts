@@ -1,0 +1,57 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+
+const bin = fileURLToPath(new URL('../../bin/foretoken.js', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'foretoken-commands-'));
+const file = join(folder, 'file');
+writeFileSync(file, 'something');
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** As typed; one that does not end is found hanging. */
+function run(...argv: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [bin, ...argv], {
+    cwd: folder,
+    encoding: 'utf8',
+    timeout: 40_000,
+    killSignal: 'SIGKILL',
+  });
+  return { status, stdout, stderr };
+}
+
+/** Takes no files, whoever asks. */
+const impossible = existsSync('/proc/self') ? '/proc/none' : '/dev/null/none';
+
+describe('a command that is to write where nothing can be written', () => {
+  it.each([
+    ['demo', ['--seconds', '10', '--out', file], /--out: expected a folder that can be written, got ".*no folder/],
+    ['demo', ['--seconds', '10', '--out', impossible], /--out: expected a folder that can be written/],
+    ['train', ['--out', join(impossible, 'x.onnx')], /--out: expected a folder that can be written/],
+    ['train', ['--out', join(file, 'x.onnx')], /--out: expected a folder that can be written/],
+  ])('%s %j says so before it begins', (name, argv, reason) => {
+    const { status, stdout, stderr } = run(name, ...argv);
+    expect(stderr).toMatch(reason);
+    expect(stderr).not.toMatch(/\n {4}at /);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(readdirSync(folder)).toEqual(['file']);
+  });
+
+  it.skipIf(!existsSync('/dev/full'))('says so in one line when its result is lost, and fails', () => {
+    const line = `'${process.execPath}' '${bin}' --help > /dev/full`;
+    const { status, stderr } = spawnSync('sh', ['-c', line], { encoding: 'utf8' });
+    expect(stderr).toMatch(/^foretoken: standard output cannot be written: ENOSPC.*\n$/);
+    expect(status).toBe(1);
+  });
+});
+
+describe('foretoken regions', () => {
+  it.each([['list', '--force'], ['--stale'], ['rm', 'name', '--json'], ['rm', 'name', '--stale'], ['rm']])(
+    '%s %s is refused, because a switch that does nothing misleads',
+    (...argv) => {
+      expect(run('regions', ...argv)).toMatchObject({ status: 2, stderr: expect.stringContaining('see --help') });
+    },
+  );
+});
