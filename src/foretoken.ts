@@ -12,6 +12,7 @@ import {
   type RequestInfo,
   type ResolvedOptions,
   refuse,
+  resolveAttach,
   resolveExplain,
   resolveOptions,
   show,
@@ -31,8 +32,22 @@ export interface ForetokenShare {
   targets: { name: string; handle: number }[];
   maxWaiting: number;
   overtake: boolean;
-  cost: 'requests' | 'bytes';
+  /** `function`: it cannot cross, so whoever attaches has to bring it along. */
+  cost: 'requests' | 'bytes' | 'function';
 }
+
+export interface AttachOptions {
+  /** How requests become tokens in this thread. Default: as where the table was opened, unless that is by a function. */
+  cost?: Cost;
+}
+
+/** Stands in for a function that this thread was not given: one token each would be a wrong price in silence. */
+const unknownCost = (): never => {
+  throw new ForetokenError(
+    'INVALID_ARGUMENT',
+    'request: expected its cost in tokens, as this thread was not given the cost function of the table; see attach',
+  );
+};
 
 /** The data plane as one thread sees it: targets by name. */
 class DataPlane {
@@ -142,16 +157,12 @@ class DataPlane {
  * before the thread ends to have its waiters told.
  */
 export class AttachedForetoken extends DataPlane implements Disposable {
-  /** @throws CLOSED when the table is gone, INVALID_ARGUMENT when `share` is none */
-  static attach(share: ForetokenShare): AttachedForetoken {
-    if (share === null || typeof share !== 'object' || typeof share.token !== 'string' || !Array.isArray(share.targets))
+  /** @throws CLOSED when the table is gone, INVALID_ARGUMENT when `share` is none, INVALID_OPTION */
+  static attach(share: ForetokenShare, options: AttachOptions = {}): AttachedForetoken {
+    if (!isShare(share))
       throw new ForetokenError('INVALID_ARGUMENT', 'share: expected what Foretoken.share() returned');
-    const attached = new AttachedForetoken(
-      BucketTable.attach(share.token),
-      share.cost,
-      share.maxWaiting,
-      share.overtake,
-    );
+    const cost = resolveAttach(options) ?? (share.cost === 'function' ? unknownCost : share.cost);
+    const attached = new AttachedForetoken(BucketTable.attach(share.token), cost, share.maxWaiting, share.overtake);
     for (const { name, handle } of share.targets) attached.adopt(name, handle);
     return attached;
   }
@@ -220,8 +231,8 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   }
 
   /** The same table from another thread, see `share`. */
-  static attach(share: ForetokenShare): AttachedForetoken {
-    return AttachedForetoken.attach(share);
+  static attach(share: ForetokenShare, options?: AttachOptions): AttachedForetoken {
+    return AttachedForetoken.attach(share, options);
   }
 
   /** Where the history lies; empty without a controller. */
@@ -333,7 +344,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     return this.#controller.explain(name, atMs);
   }
 
-  /** For `workerData` or a message: lets another thread of this process `attach`. A cost function cannot cross. */
+  /** For `workerData` or a message: lets another thread of this process `attach`, which brings a cost function along. */
   share(): ForetokenShare {
     this.#open('share');
     return {
@@ -341,7 +352,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
       targets: [...this.byName.values()].map(({ name, handle }) => ({ name, handle })),
       maxWaiting: this.#options.maxWaiting,
       overtake: this.#options.overtake,
-      cost: typeof this.#options.cost === 'function' ? 'requests' : this.#options.cost,
+      cost: typeof this.#options.cost === 'function' ? 'function' : this.#options.cost,
     };
   }
 
@@ -391,6 +402,15 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     if (!this.table.isNamed) this.#controller?.put(entryOf(known));
   }
 }
+
+const isShare = (share: ForetokenShare | null | undefined): boolean =>
+  typeof share === 'object' &&
+  share !== null &&
+  typeof share.token === 'string' &&
+  Number.isInteger(share.maxWaiting) &&
+  ['requests', 'bytes', 'function'].includes(share.cost) &&
+  Array.isArray(share.targets) &&
+  share.targets.every((target) => typeof target?.name === 'string' && typeof target.handle === 'number');
 
 /** What a callback throws is its owner's to see, and must not keep what called it from going on. */
 const isolated =

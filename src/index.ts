@@ -1,7 +1,7 @@
 export type { ExplainedForecast, Explanation } from './control/explain.js';
 export type { StepReport, StepRow } from './control/loop.js';
 export { type ErrorCode, ForetokenError } from './errors.js';
-export { AttachedForetoken, Foretoken, type ForetokenShare } from './foretoken.js';
+export { AttachedForetoken, type AttachOptions, Foretoken, type ForetokenShare } from './foretoken.js';
 export type {
   AcquireOptions,
   Cost,

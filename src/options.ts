@@ -316,6 +316,11 @@ export function resolveAcquire(given: AcquireOptions = {}): { deadlineMs: number
   };
 }
 
+export function resolveAttach(given: { cost?: Cost }): Cost | undefined {
+  const { cost } = plainObject('attach', given, ['cost']);
+  return cost === undefined ? undefined : costOption(cost);
+}
+
 export function resolveExplain(given: ExplainOptions): number | undefined {
   const { atMs } = plainObject('explain', given, ['atMs']);
   return atMs === undefined ? undefined : numberOption('atMs', atMs, undefined, { min: 0, max: largestNumber });

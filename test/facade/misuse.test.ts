@@ -123,6 +123,29 @@ describe('options of a target', () => {
   });
 });
 
+describe('another thread', () => {
+  it('is told that it lacks the cost function, and prices by it once it is given', async () => {
+    const cost = () => 7;
+    const foretoken = await openWith({ cost });
+    foretoken.addTarget('a');
+    const share = structuredClone(foretoken.share());
+    using without = Foretoken.attach(share);
+    expect(await codeOf(() => without.target('a').tryAcquire({}))).toBe('INVALID_ARGUMENT');
+    expect(without.target('a').tryAcquire(1)).toBe(true);
+    using attached = Foretoken.attach(share, { cost });
+    expect(attached.target('a').tryAcquire({})).toBe(true);
+    expect(foretoken.target('a').totals().admittedTokens).toBe(8);
+    expect(await codeOf(() => Foretoken.attach(share, { cost: 'none' as never }))).toBe('INVALID_OPTION');
+  });
+
+  it('is refused a share that is none, or half of one', async () => {
+    const foretoken = await openWith();
+    const share = foretoken.share();
+    for (const wrong of [undefined, null, 'x', {}, { ...share, targets: [null] }, { ...share, maxWaiting: '5' }])
+      expect(await codeOf(() => Foretoken.attach(wrong as never))).toBe('INVALID_ARGUMENT');
+  });
+});
+
 describe('a batch', () => {
   it('refuses targets of another table, whose handles are others here', async () => {
     const [here, there] = [await openWith(), await openWith()];
