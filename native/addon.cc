@@ -759,12 +759,20 @@ Napi::Value roster(const Napi::CallbackInfo& info) {
   return array;
 }
 
+// Rows of so many columns that there are and a Float64Array argument has room for; null without room for the reservoir's.
+// Targets added since it was made have their rows next time.
+double* rowsOf(const Napi::CallbackInfo& info, size_t i, uint32_t columns, uint32_t& rows) {
+  double* out = doubles(info, i, columns);
+  if (out) rows = static_cast<uint32_t>(std::min<size_t>(rows, info[i].As<Napi::TypedArray>().ElementLength() / columns));
+  return out;
+}
+
 // Differences since this attachment collected last, one row per slot: see CollectColumn. Returns the rows.
 Napi::Value collect(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
-  const uint32_t used = a.table.highWater();
-  double* out = doubles(info, 0, static_cast<size_t>(used) * kCollectColumns);
+  uint32_t used = a.table.highWater();
+  double* out = rowsOf(info, 0, kCollectColumns, used);
   if (!out) return status(info, kInvalid);
   if (a.previous.size() < used) {
     a.previous.resize(used);
@@ -838,8 +846,8 @@ Napi::Value totals(const Napi::CallbackInfo& info) {
 Napi::Value levels(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
-  const uint32_t used = a.table.highWater();
-  double* out = doubles(info, 0, static_cast<size_t>(used) * kLevelColumns);
+  uint32_t used = a.table.highWater();
+  double* out = rowsOf(info, 0, kLevelColumns, used);
   if (!out) return status(info, kInvalid);
   const uint64_t now = a.clock();
   for (uint32_t i = 0; i < used; ++i) {

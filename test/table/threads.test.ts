@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
+import { addon } from '../../src/table/native.js';
 import { BucketTable } from '../../src/table/table.js';
 import { childFile } from './processes.js';
 
@@ -70,5 +71,30 @@ describe('a table that was closed', () => {
     await openAndClose(1500);
     // What one frame holds is 80 kB: 120 MB, were they all kept.
     expect(process.memoryUsage().rss - before).toBeLessThan(60e6);
+  });
+});
+
+describe('what is read while another thread adds targets', () => {
+  it('has the targets there was room for, and the others the next time', () => {
+    const { createTable, constants } = addon();
+    const made = createTable({ capacity: 16, rate: 100, burst: 100, virtual: false, system: false, areaBytes: 0 });
+    if (!made || 'refusal' in made) throw new Error('no table');
+    const { columns, completions } = constants.collect;
+    // Room for the reservoir and one target, made before the second was added.
+    const few = new Float64Array(2 * columns);
+    const [a, b] = [made.addTarget(1), made.addTarget(1)];
+    const frame = new Float64Array(made.frame);
+    for (const handle of [a, b]) {
+      frame[constants.frame.handle] = handle;
+      made.complete();
+    }
+    expect(made.collect(few)).toBe(2);
+    expect(few[columns + completions]).toBe(1);
+    const enough = new Float64Array(3 * columns);
+    expect(made.collect(enough)).toBe(3);
+    expect([enough[columns + completions], enough[2 * columns + completions]]).toEqual([0, 1]);
+    expect(made.levels(new Float64Array(2 * constants.levels.columns))).toBe(2);
+    expect(made.levels(new Float64Array(1))).toBe(constants.status.invalid);
+    made.close();
   });
 });
