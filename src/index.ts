@@ -1,3 +1,4 @@
+export type { AllocatorName } from './allocate/allocator.js';
 export type { ExplainedForecast, Explanation } from './control/explain.js';
 export type { StepReport, StepRow } from './control/loop.js';
 export { type ErrorCode, ForetokenError } from './errors.js';
@@ -5,9 +6,11 @@ export { AttachedForetoken, type AttachOptions, Foretoken, type ForetokenShare }
 export type {
   AcquireOptions,
   Cost,
+  EngineName,
   ExplainOptions,
   ForetokenEvent,
   ForetokenOptions,
+  HistoryOptions,
   RequestInfo,
   TargetOptions,
 } from './options.js';
@@ -15,3 +18,4 @@ export type { TargetMode } from './table/native.js';
 export { listRegions, type RegionInfo, removeRegion } from './table/regions.js';
 export type { PeekResult, RoleState } from './table/table.js';
 export type { Completion, Target, TargetTotals } from './target.js';
+export type { TargetSpec } from './targets.js';

@@ -23,16 +23,16 @@ export interface HistoryOptions {
 }
 
 export interface ForetokenOptions {
-  /** What the resource serves, tokens/s; above 0. */
+  /** What the resource serves, tokens/s; above 0, up to 1e15. */
   ratePerSec: number;
   /**
    * Shares the table with other processes of this user that open the same name: 1 to 64 letters, digits, dots, dashes
    * and underscores. All must give the same `ratePerSec`, `burst` and `capacity`. Default: a table of this process.
    */
   name?: string;
-  /** What it can take at once, tokens. Default: one second's worth, at least 1. */
+  /** What it can take at once, tokens; above 0, up to 1e15. Default: one second's worth, at least 1. */
   burst?: number;
-  /** Most targets at once. Default 1024; memory is touched only as they are added. */
+  /** Most targets at once, 1 to 16,777,214. Default 1024; memory is touched only as they are added. */
   capacity?: number;
   /** Whether a target that is short may take from what others leave. Default true. */
   borrow?: boolean;
@@ -56,7 +56,7 @@ export interface ForetokenOptions {
   engine?: EngineName;
   /** Whether the LSTM is refined on this system's own history. Default true. */
   refine?: boolean;
-  /** A model other than the one that ships: path of its weights. */
+  /** A model other than the one that ships: path of its `.onnx` file, its weights beside it, as `foretoken train` writes both. */
   modelPath?: string;
   /** Where history lies; `memory` forgets it at the end. Default `memory`. */
   history?: 'memory' | HistoryOptions;
@@ -64,20 +64,20 @@ export interface ForetokenOptions {
   stepMs?: number;
   /** Period of monitoring and adjusting, ms; 10 to `stepMs`. Default 100. */
   tickMs?: number;
-  /** How far ahead to forecast, ms; each between `stepMs` and 600,000. Default 5 s, 30 s, 5 min. */
+  /** How far ahead to forecast, ms; 1 to 8 of them, each from `stepMs` to 600,000. Default 5 s, 30 s, 5 min. */
   horizonsMs?: readonly number[];
-  /** How long allocations outlive a controller that stopped, ms; at least two ticks. Default 2000. */
+  /** How long allocations outlive a controller that stopped, ms; two ticks to 600,000. Default 2000, at least two ticks. */
   failSafeMs?: number;
   /** False: no controller; targets keep reservations, or weighted shares where borrowing is off. Default true. */
   control?: boolean;
-  /** Most requests that may wait, over all targets of this thread. Default 100,000. */
+  /** Most requests that may wait, over all targets of a thread, 1 to 10,000,000. Default 100,000. */
   maxWaiting?: number;
   /**
    * Whether `tryAcquire` may pass those who wait for the same target. Default false: while requests of a target wait,
    * those that do not are denied.
    */
   overtake?: boolean;
-  /** Seed of everything that draws at random. Default 1. */
+  /** Seed of everything that draws at random, a whole number below 2^32. Default 1. */
   seed?: number;
   /**
    * Told of what happens in the control plane: a rung of the failure ladder, a promoted model, a failure. What it throws
@@ -94,13 +94,16 @@ export interface ForetokenEvent {
 }
 
 export interface TargetOptions {
-  /** Rate it is always owed, tokens/s. Default 0. */
+  /** Rate it is always owed, tokens/s; 0 to 1e15, all together at most the resource's. Default 0. */
   reservation?: number;
-  /** Its part of what is shared, relative to others; above 0. Default 1. */
+  /** Its part of what is shared, relative to others; above 0, up to 1e9. Default 1. */
   weight?: number;
-  /** Rate it never exceeds, tokens/s, however idle the resource. Default none. */
+  /**
+   * Rate it never exceeds, tokens/s, however idle the resource; above 0, up to 1e15, at least the reservation. Infinity is
+   * none, as is the default.
+   */
   limit?: number;
-  /** Burst of that limit, tokens. Default one second of the limit, at least 1. */
+  /** Burst of that limit, tokens; above 0, up to 1e15. Default one second of the limit, at least 1. */
   limitBurst?: number;
   /**
    * What becomes of its decisions, whatever the resource's mode, unless that is `off`: then the target is off as well.

@@ -17,6 +17,7 @@ export interface Known {
   settings: ResolvedTarget;
 }
 
+/** A target to be added: its name and what it is given. */
 export type TargetSpec = { name: string } & TargetOptions;
 
 /**
