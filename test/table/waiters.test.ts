@@ -1,6 +1,7 @@
+import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import { Foretoken, ForetokenError, type ForetokenOptions } from '../../src/index.js';
+import { Foretoken, ForetokenError, type ForetokenOptions, type Target } from '../../src/index.js';
 import { type Due, DueHeap } from '../../src/table/due-heap.js';
 import { BucketTable } from '../../src/table/table.js';
 
@@ -261,5 +262,31 @@ describe('an error of a wait', () => {
     expect(() => foretoken.removeTarget('b')).toThrow(ForetokenError);
     foretoken.removeTarget('a');
     expect(await waiting).toBe('UNKNOWN_TARGET');
+  });
+});
+
+describe('a signal that requests wait with', () => {
+  it('is listened to once, and no longer than one of them waits', async () => {
+    const foretoken = await openWith({ ratePerSec: 100, burst: 10 });
+    const [a, b] = foretoken.addTargets([{ name: 'a' }, { name: 'b' }]) as [Target, Target];
+    const { signal } = new AbortController();
+    const listening = () => getEventListeners(signal, 'abort').length;
+    for (const target of [a, b]) while (target.tryAcquire()) expect(listening()).toBe(0);
+    const ended = Promise.all([
+      codeOf(a.acquire(1, { signal })),
+      codeOf(a.acquire(1, { signal })),
+      codeOf(a.acquire(5, { signal, deadlineMs: 1 })),
+      codeOf(b.acquire(1, { signal })),
+    ]);
+    await Promise.resolve();
+    expect(listening()).toBe(1);
+    expect(await ended).toEqual(['admitted', 'admitted', 'DEADLINE', 'admitted']);
+    expect(listening()).toBe(0);
+    const removed = codeOf(a.acquire(5, { signal }));
+    await Promise.resolve();
+    expect(listening()).toBe(1);
+    foretoken.removeTarget('a');
+    expect(await removed).toBe('UNKNOWN_TARGET');
+    expect(listening()).toBe(0);
   });
 });
