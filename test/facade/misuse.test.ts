@@ -109,6 +109,15 @@ describe('options of a target', () => {
     expect(await codeOf(() => foretoken.updateTarget('b', { reservation: 11 }))).toBe('OVERCOMMITTED');
   });
 
+  it.each([true, false])('that are refused leave what was there (borrow: %s)', async (borrow) => {
+    const foretoken = await openWith({ borrow, ratePerSec: 100 });
+    foretoken.addTargets([{ name: 'a', reservation: 90 }, { name: 'b' }]);
+    expect(await codeOf(() => foretoken.updateTarget('b', { reservation: 20 }))).toBe('OVERCOMMITTED');
+    foretoken.updateTarget('b', { weight: 2 });
+    foretoken.addTarget('c', { reservation: 10 });
+    expect(await codeOf(() => foretoken.updateTarget('b', { reservation: 0.1 }))).toBe('OVERCOMMITTED');
+  });
+
   it('may reserve the whole rate in parts that no sum of doubles hits', async () => {
     for (const [ratePerSec, parts] of [
       [12_345.678, 10],

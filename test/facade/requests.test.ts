@@ -180,6 +180,14 @@ describe('a target', () => {
     expect(codeOf(() => foretoken.target('c'))).toBe('UNKNOWN_TARGET');
   });
 
+  it('that is removed leaves its share to the others where nothing is borrowed', async () => {
+    const foretoken = await openWith({ ratePerSec: 100, borrow: false });
+    const [a] = foretoken.addTargets([{ name: 'a' }, { name: 'b', weight: 3 }]);
+    expect(a!.peek().ratePerSec).toBeCloseTo(25, 3);
+    foretoken.removeTarget('b');
+    expect(a!.peek().ratePerSec).toBeCloseTo(100, 3);
+  });
+
   it('that was removed refuses with a code, and its slot serves another', async () => {
     const foretoken = await openWith({ capacity: 1 });
     const a = foretoken.addTarget('a');

@@ -1,7 +1,7 @@
-import { mkdtemp, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { quantileCount } from '../../src/forecast/forecaster.js';
 import { LstmForecaster, type LstmOptions, shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
 import { readWeights } from '../../src/learn/model.js';
@@ -73,6 +73,7 @@ describe('the LSTM forecaster', () => {
 
   it('says which file is missing or corrupt', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'foretoken-model-'));
+    onTestFinished(() => rm(folder, { recursive: true, force: true }));
     const missing = join(folder, 'none.onnx');
     await expect(openForecaster({ modelPath: missing })).rejects.toMatchObject({
       code: 'MODEL_UNAVAILABLE',

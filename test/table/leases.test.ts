@@ -85,6 +85,25 @@ describe('a lease', () => {
     expect(admitted + table.peek(handle, 1)!.tokens).toBeGreaterThan(0.99 * (burst + ratePerSec * seconds));
   });
 
+  it('is never spent on another target that has the slot by now, whatever its epoch', () => {
+    const { table, handle, advance, attach, warm, allocate } = world();
+    const { table: mine, lease, leases } = attach();
+    const word = table.slotOf(handle) * 16;
+    warm(lease, leases);
+    const epoch = mine.bucketWords[word]! & 0xff;
+    let owner = handle;
+    // An epoch has 256 values: the new owner's comes to be the one under which the chunk was leased.
+    do {
+      table.removeTarget(owner);
+      owner = table.addTarget({ mayBorrow: false });
+      for (let i = 0; i < 300 && (mine.bucketWords[word]! & 0xff) !== epoch; i++) allocate(ratePerSec, burst - (i % 2));
+    } while ((mine.bucketWords[word]! & 0xff) !== epoch);
+    advance(1);
+    expect(table.slotOf(owner)).toBe(table.slotOf(handle));
+    expect(lease.tryAcquire(1)).toBe(table.constants.decision.badHandle);
+    leases.close();
+  });
+
   it('counts as admitted while it is held, and exactly what was admitted once it is settled', () => {
     const { table, handle, attach, warm } = world();
     const { lease, leases } = attach();
