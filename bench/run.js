@@ -1,21 +1,29 @@
 // `npm run bench`: what a request costs beside its peers, and what a control step costs. All arms of a table
 // run interleaved in one process, so compare within one run. `--json` prints the figures as JSON.
+import { parseArgs } from 'node:util';
 import { acquireBench, print } from './acquire.js';
 import { printStep, stepBench } from './step.js';
 
-//
 // `npm run bench -- --step 100000`: only the control step, for so many targets.
-const json = process.argv.includes('--json');
-const only = process.argv.indexOf('--step');
-if (only > 0) {
-  const step = await stepBench(Number(process.argv[only + 1] ?? 10_000));
-  if (json) console.log(JSON.stringify({ step }));
+let values;
+try {
+  ({ values } = parseArgs({ options: { json: { type: 'boolean' }, step: { type: 'string' } } }));
+  const targets = Number(values.step ?? 1);
+  if (!(Number.isInteger(targets) && targets >= 1 && targets <= 1_000_000))
+    throw new Error(`--step: expected a whole number from 1 to 1000000, got ${JSON.stringify(values.step)}`);
+} catch (error) {
+  console.error(`bench: ${error.message}`);
+  process.exit(2);
+}
+if (values.step !== undefined) {
+  const step = await stepBench(Number(values.step));
+  if (values.json) console.log(JSON.stringify({ step }));
   else printStep(step);
   process.exit(0);
 }
 const acquire = await acquireBench();
 const step = await stepBench();
-if (json) console.log(JSON.stringify({ acquire, step }));
+if (values.json) console.log(JSON.stringify({ acquire, step }));
 else {
   print(acquire);
   printStep(step);
