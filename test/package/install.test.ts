@@ -140,4 +140,14 @@ describe('the package, installed into an empty folder without running any script
     for (const name of ['test', 'src', 'build', 'node_modules', join('native', 'test')])
       expect(existsSync(join(installed, name)), name).toBe(false);
   });
+
+  it('builds from its own sources where no binary of it fits', (context) => {
+    if (offline) context.skip(offline);
+    const installed = join(user, 'node_modules', 'foretoken');
+    rmSync(join(installed, 'prebuilds'), { recursive: true });
+    must(installed, process.execPath, 'scripts/build-native.js');
+    const code =
+      "import('foretoken').then(async ({ Foretoken }) => (await Foretoken.open({ ratePerSec: 1, control: false })).close())";
+    expect(run(user, process.execPath, '-e', code)).toMatchObject({ status: 0, stderr: '' });
+  }, 240_000);
 });
