@@ -22,8 +22,16 @@ const reason = (error: unknown): string => (error instanceof Error ? error.messa
 
 /** The bytes of a file or of standard input, unpacked if they begin with gzip's magic, whatever the name. */
 async function* plainBytes(path: string): AsyncGenerator<Buffer> {
-  const source: AsyncIterable<Buffer> =
-    path === '-' ? process.stdin : createReadStream(path, { highWaterMark: 1 << 18 });
+  const source: Readable = path === '-' ? process.stdin : createReadStream(path, { highWaterMark: 1 << 18 });
+  try {
+    yield* unpacked(source);
+  } finally {
+    // Whoever has found a fault reads no further.
+    source.destroy();
+  }
+}
+
+async function* unpacked(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const chunks = source[Symbol.asyncIterator]();
   // A pipe may hand over its first byte alone, and the magic has two.
   let head = Buffer.alloc(0);

@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ForetokenError } from '../../src/errors.js';
 import { maxLineBytes } from '../../src/workload/lines.js';
 import { readTrace, type Trace } from '../../src/workload/trace.js';
@@ -243,4 +243,19 @@ describe.skipIf(!existsSync(real))('the recorded traces beside the checkout', ()
     expect(trace).toMatchObject({ binMs: 10_000, durationMs: 3_600_000 });
     expect(trace.names.length).toBe(128);
   });
+});
+
+test.skipIf(!existsSync('/proc/self/fd'))('a file in which a fault was found is let go of', async () => {
+  // More than is read at once, so that the fault is found before the end.
+  const content = `time_ms,target,op,bytes\nfault\n${'1,a,r,1\n'.repeat(200_000)}`;
+  for (const path of [await fileOf(content), await fileOf(gzipSync(content))]) {
+    await expect(readTrace(path)).rejects.toMatchObject({ code: 'TRACE_MALFORMED' });
+    const open = async () => {
+      const files = await Promise.all(
+        (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
+      );
+      return files.includes(path);
+    };
+    await vi.waitFor(async () => expect(await open()).toBe(false));
+  }
 });
