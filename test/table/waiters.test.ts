@@ -267,7 +267,7 @@ describe('an error of a wait', () => {
 
 describe('a signal that requests wait with', () => {
   it('is listened to once, and no longer than one of them waits', async () => {
-    const foretoken = await openWith({ ratePerSec: 100, burst: 10 });
+    const foretoken = await openWith({ ratePerSec: 20, burst: 10 });
     const [a, b] = foretoken.addTargets([{ name: 'a' }, { name: 'b' }]) as [Target, Target];
     const { signal } = new AbortController();
     const listening = () => getEventListeners(signal, 'abort').length;
