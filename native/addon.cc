@@ -218,6 +218,21 @@ uint64_t ticketIn(const Frame& frame) noexcept {
   return ticket;
 }
 
+// Frame: handle, cost. Back: kDenied, or why it is no request.
+napi_value turnAwayHot(napi_env env, napi_callback_info info) noexcept {
+  Attachment& a = *attachmentOf(env, info);
+  double* f = a.fields;
+  Slot slot{};
+  if (!a.open()) f[kDecision] = kClosed;
+  else if (!slotOf(f[kHandle], slot) || !a.table.isLive(slot)) f[kDecision] = kBadHandle;
+  else if (const uint64_t cost = costOf(a, f[kCost]); cost == 0) f[kDecision] = f[kCost] >= a.largestCost ? kTooLarge : kBadCost;
+  else {
+    a.table.turnAway(slot, cost);
+    f[kDecision] = kDenied;
+  }
+  return nullptr;
+}
+
 // Frame: cost in tokens. Back: decision, kOwn or why there is no place; ticket as 64 bits.
 napi_value joinLineHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
@@ -229,7 +244,10 @@ napi_value joinLineHot(napi_env env, napi_callback_info info) noexcept {
   else {
     if (a.seat == kSeats) a.seat = a.table.takeSeat();
     f[kDecision] = static_cast<int32_t>(a.seat == kSeats ? static_cast<int32_t>(kNoSeat) : static_cast<int32_t>(kOwn));
-    if (a.seat == kSeats) return nullptr;
+    if (a.seat == kSeats) {
+      a.table.turnAway(slot, cost);
+      return nullptr;
+    }
     a.table.showLife(a.seat, a.clock() + kHoldNs);
     const uint64_t ticket = a.table.joinLine(slot, cost);
     std::memcpy(&f[kTicket], &ticket, sizeof ticket);
@@ -943,6 +961,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   };
   hot("acquireOrWait", acquireOrWaitHot);
   hot("joinLine", joinLineHot);
+  hot("turnAway", turnAwayHot);
   hot("acquireInLine", acquireInLineHot);
   hot("leaveLine", leaveLineHot);
   hot("acquireBatch", acquireBatchHot);

@@ -26,8 +26,8 @@ export interface Completion {
 
 /**
  * Running totals of a target since it was added. Every request is in one of `admitted`, `denied`, `shadowDenied` and
- * `unmetered`. Tokens are net of refunds. A request that waits counts as denied until it is admitted; one that gives up
- * stays denied.
+ * `unmetered`. Tokens are net of refunds. A request that waits counts as denied until it is admitted; one that gives up,
+ * or is turned away because too many wait, stays denied.
  */
 export interface TargetTotals {
   /** Admitted and charged. */

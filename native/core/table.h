@@ -484,6 +484,9 @@ class Table {
     return ticket ? ticket : 1;  // 0 stands for none; once in 2^64 units two share a place
   }
 
+  // One who would wait and may not: it draws no ticket, yet what it asked for is demand like any other's.
+  void turnAway(Slot slot, uint64_t cost) noexcept { deny(tallies_[slot.index], cost); }
+
   // The holder of a thread's first ticket tries. Until `holdUntilNs` newcomers let it pass and the others wait for
   // its seat; 0 lets newcomers pass.
   int32_t acquireInLine(Slot slot, uint32_t seat, uint64_t ticket, uint64_t cost, uint64_t nowNs, uint64_t holdUntilNs,

@@ -24,6 +24,7 @@ export interface NativeTable {
   readonly named: boolean;
   acquireOrWait(): void;
   joinLine(): void;
+  turnAway(): void;
   acquireInLine(): void;
   leaveLine(): void;
   acquireBatch(): void;

@@ -217,7 +217,19 @@ export class BucketTable {
   }
 
   /**
-   * Draws a ticket. The request counts as denied until it is admitted.
+   * Counts one as denied that would have waited and may not.
+   * @returns the decision, 0, or the code of a refusal, below 0
+   */
+  turnAway(handle: Handle, cost: number): number {
+    const frame = this.#frame;
+    frame[0] = handle;
+    frame[1] = cost;
+    this.#native.turnAway();
+    return frame[2]!;
+  }
+
+  /**
+   * Draws a ticket. The request counts as denied until it is admitted, and where there is no seat for it.
    * @returns the ticket, or the code of a refusal, below 0
    */
   joinLine(handle: Handle, cost: number): bigint | number {

@@ -70,8 +70,14 @@ export class Waiters {
 
   /** Resolves when admitted. Rejects with DEADLINE, ABORTED, QUEUE_FULL, COST_TOO_LARGE, UNKNOWN_TARGET or CLOSED. */
   join(handle: Handle, cost: number, forMs: number, signal: AbortSignal | undefined): Promise<void> {
-    if (this.waiting >= this.#most)
-      return Promise.reject(new ForetokenError('QUEUE_FULL', `${this.waiting} requests are waiting, the most allowed`));
+    if (this.waiting >= this.#most) {
+      const decision = this.#table.turnAway(handle, cost);
+      return Promise.reject(
+        decision < 0
+          ? this.#refusal(decision, cost)
+          : new ForetokenError('QUEUE_FULL', `${this.waiting} requests are waiting, the most allowed`),
+      );
+    }
     const number = this.#table.joinLine(handle, cost);
     if (typeof number === 'number') return Promise.reject(this.#refusal(number, cost));
     return new Promise((resolve, reject) => {

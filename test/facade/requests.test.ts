@@ -134,6 +134,15 @@ describe('a waiting request', () => {
     await patient;
   });
 
+  it('counts as demand also when it gives up, or is turned away because too many wait', async () => {
+    const foretoken = await openWith({ ratePerSec: 0.001, burst: 1, maxWaiting: 2 });
+    const a = foretoken.addTarget('a');
+    a.tryAcquire();
+    const ends = await Promise.all(Array.from({ length: 5 }, () => rejection(a.acquire(0.5, { deadlineMs: 1 }))));
+    expect(ends.map(({ code }) => code)).toEqual(['DEADLINE', 'DEADLINE', 'QUEUE_FULL', 'QUEUE_FULL', 'QUEUE_FULL']);
+    expect(a.totals()).toMatchObject({ admitted: 1, denied: 5, deniedTokens: 2.5 });
+  });
+
   it('is refused when the queue is full, its target removed or everything closed', async () => {
     const foretoken = await openWith({ ratePerSec: 0.001, burst: 1, maxWaiting: 2 });
     const a = foretoken.addTarget('a');
