@@ -31,7 +31,7 @@ interface Open {
   /** Whether the row had demand often enough to calibrate by. */
   calibrates: Uint8Array;
   bases: Float32Array;
-  externals: (Float32Array | undefined)[];
+  externals: Float32Array[];
   /** Quantiles before calibration. */
   raw: Float32Array;
   quantiles: Float32Array;
@@ -42,6 +42,7 @@ interface Horizon {
   steps: number;
   /** Scored every so many steps. */
   every: number;
+  weights: Weights;
   open: Open[];
   spare: Open[];
 }
@@ -74,21 +75,23 @@ export class Mixture {
   readonly #horizons: Horizon[];
   readonly #externals: number;
   readonly #streams: Streams;
-  readonly #weights: Weights;
   readonly #calibration: Calibration;
   #base = new Float32Array(0);
   #raw = new Float32Array(0);
   #context = new Uint8Array(0);
   #actual = new Float64Array(0);
+  readonly #values = new Float64Array(quantileCount);
+  /** Stands for a forecaster that has no forecasts now, in a frame's layout. */
+  #none = new Float32Array(0);
 
   constructor(options: { stepMs: number; horizonsMs: readonly number[]; externals: number; seasonal?: boolean }) {
     this.#stepS = options.stepMs / 1000;
     this.#externals = options.externals;
     this.#streams = new Streams(options.stepMs, options.seasonal ?? true);
-    this.#weights = new Weights(options.horizonsMs.length, options.externals);
     this.#horizons = options.horizonsMs.map((horizonMs) => {
       const steps = Math.max(1, Math.round(horizonMs / options.stepMs));
-      return { steps, every: Math.max(1, Math.ceil(steps / mostPending)), open: [], spare: [] };
+      const every = Math.max(1, Math.ceil(steps / mostPending));
+      return { steps, every, weights: new Weights(options.externals), open: [], spare: [] };
     });
     this.#calibration = new Calibration(this.#horizons.map(({ steps }) => steps));
   }
@@ -96,7 +99,7 @@ export class Mixture {
   reset(row: number): void {
     if (row >= this.#streams.size) return;
     this.#streams.reset(row);
-    this.#weights.reset(row);
+    for (const { weights } of this.#horizons) weights.reset(row);
     this.#calibration.reset(row);
   }
 
@@ -105,7 +108,7 @@ export class Mixture {
     if (from >= other.#streams.size) return;
     this.#grow(row + 1);
     this.#streams.adopt(other.#streams, from, row);
-    this.#weights.adopt(other.#weights, from, row);
+    this.#horizons.forEach(({ weights }, h) => void weights.adopt(other.#horizons[h]!.weights, from, row));
   }
 
   /** Takes in a step's demand, tokens per row, and scores what has become due. */
@@ -135,33 +138,32 @@ export class Mixture {
   ): void {
     frame.rows = rows;
     const { lastActive } = this.#streams;
+    const given = Array.from({ length: this.#externals }, (_, e) => externals[e] ?? this.#none);
     for (let row = 0; row < rows; row++) if (lastActive[row]! >= 0) this.#context[row] = this.#streams.contextOf(row);
     this.#horizons.forEach((horizon, h) => {
-      this.#mix(h, rows, externals, frame);
+      this.#mix(h, rows, given, frame);
       amend?.(h);
       // Horizons take turns, so that no step pays for all of them.
-      if ((this.#streams.steps + h) % horizon.every === 0) this.#hold(horizon, h, rows, externals, frame);
+      if ((this.#streams.steps + h) % horizon.every === 0) this.#hold(horizon, h, rows, given, frame);
     });
   }
 
   /** Discounted mean loss over all rows of the best moving average, of the period, of each external; per horizon. */
   scores(): { horizonSteps: number; classical: number; seasonal: number; externals: number[] }[] {
-    return this.#weights.scores().map((scores, h) => ({ horizonSteps: this.#horizons[h]!.steps, ...scores }));
+    return this.#horizons.map(({ steps, weights }) => ({ horizonSteps: steps, ...weights.scores() }));
   }
 
   /** Forecasts of all rows at one horizon; `engine` tells what did most: 0 the classical forecasters, 1 and up an external. */
-  #mix(h: number, rows: number, externals: readonly (Float32Array | undefined)[], frame: ForecastFrame): void {
+  #mix(h: number, rows: number, externals: readonly Float32Array[], frame: ForecastFrame): void {
     const { quantiles, engine } = frame;
     const horizons = this.#horizons.length;
-    const { steps: ahead } = this.#horizons[h]!;
+    const { steps: ahead, weights } = this.#horizons[h]!;
     const streams = this.#streams;
-    const weights = this.#weights;
     const { lastActive } = streams;
-    const { parts } = weights;
     const { excess } = this.#calibration;
     const bases = this.#base;
     const raw = this.#raw;
-    const shared = this.#externals;
+    const values = this.#values;
     const patient = rows > manyRows;
     for (let row = 0; row < rows; row++) {
       const place = row * horizons + h;
@@ -173,50 +175,22 @@ export class Mixture {
       }
       const base = row * baseCount;
       streams.write(row, ahead, bases, base);
-      const part = weights.partsOf(h, row);
-      let from = weights.placeOf(h, row, this.#context[row]!, patient);
+      engine[place] = weights.mix(row, this.#context[row]!, patient, bases, base, externals, at, values);
       const rawAt = row * quantileCount;
       let previous = 0;
       let corrected = 0;
-      let externalPart = 0;
-      let heaviest = 0;
-      let heaviestExternal = 0;
-      for (let q = 0; q < quantileCount; q++, from += parts) {
-        let sum = 0;
-        for (let b = 0; b < baseCount; b++) sum += part[from + b]! * bases[base + b]!;
-        const shares = from + baseCount + shared;
-        let present = part[shares]!;
-        for (let e = 0; e < shared; e++) {
-          const value = externals[e]?.[at + q] ?? Number.NaN;
-          if (Number.isNaN(value)) continue;
-          const share = part[shares + 1 + e]!;
-          sum += part[from + baseCount + e]! * value;
-          present += share;
-          externalPart += share;
-          if (share > heaviest) {
-            heaviest = share;
-            heaviestExternal = e;
-          }
-        }
-        // Where the members with all the weight are absent, the last value stands in.
-        const value = present > 1e-6 ? sum / present : bases[base]!;
+      for (let q = 0; q < quantileCount; q++) {
+        const value = values[q]!;
         if (value > previous) previous = value;
         raw[rawAt + q] = previous;
         const calibrated = previous + previous * excess[at + q]!;
         if (calibrated > corrected) corrected = calibrated;
         quantiles[at + q] = corrected;
       }
-      engine[place] = externalPart > quantileCount / 2 ? 1 + heaviestExternal : 0;
     }
   }
 
-  #hold(
-    horizon: Horizon,
-    h: number,
-    rows: number,
-    externals: readonly (Float32Array | undefined)[],
-    frame: ForecastFrame,
-  ): void {
+  #hold(horizon: Horizon, h: number, rows: number, externals: readonly Float32Array[], frame: ForecastFrame): void {
     const count = this.#horizons.length;
     const { size, steps, total, since, activity } = this.#streams;
     const leastAge = this.#calibration.leastAge(h);
@@ -240,8 +214,11 @@ export class Mixture {
     open.rows = rows;
     open.turns = turnsOf(rows);
     open.first = Math.floor(steps / horizon.every) % open.turns;
-    for (let e = 0; e < this.#externals; e++)
-      open.externals[e] = externals[e] && (open.externals[e] ?? new Float32Array(size * quantileCount));
+    open.externals = externals.map((external, e) => {
+      if (external === this.#none) return external;
+      const kept = open.externals[e];
+      return kept && kept !== this.#none ? kept : new Float32Array(size * quantileCount);
+    });
     for (let row = open.first; row < rows; row += open.turns) {
       open.total[row] = total[row]!;
       open.context[row] = this.#context[row]!;
@@ -254,9 +231,11 @@ export class Mixture {
         open.raw[to + q] = this.#raw[to + q]!;
         open.quantiles[to + q] = frame.quantiles[from + q]!;
       }
-      for (let e = 0; e < this.#externals; e++) {
-        const external = externals[e];
-        if (external) for (let q = 0; q < quantileCount; q++) open.externals[e]![to + q] = external[from + q]!;
+      for (let e = 0; e < externals.length; e++) {
+        const external = externals[e]!;
+        const kept = open.externals[e]!;
+        if (kept === external) continue;
+        for (let q = 0; q < quantileCount; q++) kept[to + q] = external[from + q]!;
       }
     }
     horizon.open.push(open);
@@ -266,15 +245,14 @@ export class Mixture {
     const { steps, total, scale, since, lastActive } = this.#streams;
     const seconds = (steps - open.step) * this.#stepS;
     const { rows, first, turns } = open;
-    const { every } = this.#horizons[h]!;
+    const { every, weights } = this.#horizons[h]!;
     const poolEvery = turns * Math.ceil(rows / turns / mostPooled);
     for (let row = first; row < rows; row += turns) {
       const actual = (total[row]! - open.total[row]!) / seconds;
       this.#actual[row] = actual;
       // A row that was given to another target meanwhile, or never had any demand, teaches nothing.
       if (lastActive[row]! < 0 || since[row]! > open.step) continue;
-      this.#weights.score(
-        h,
+      weights.score(
         row,
         open.context[row]!,
         actual,
@@ -289,7 +267,7 @@ export class Mixture {
       if (open.calibrates[row] === 1)
         this.#calibration.score(h, row, actual, open.raw, row * quantileCount, every * turns, steps);
     }
-    this.#weights.endScoring(h);
+    weights.endScoring();
     this.#calibration.endScoring(h, every, steps);
     onResolved?.({
       horizon: h,
@@ -308,11 +286,13 @@ export class Mixture {
     if (rows <= had) return;
     const size = Math.max(rows, had * 2);
     this.#streams.grow(size);
-    this.#weights.grow(size);
+    for (const { weights } of this.#horizons) weights.grow(size);
     this.#calibration.grow(size);
     this.#base = new Float32Array(size * baseCount);
     this.#raw = new Float32Array(size * quantileCount);
     this.#context = new Uint8Array(size);
     this.#actual = new Float64Array(size);
+    if (this.#externals > 0)
+      this.#none = new Float32Array(size * this.#horizons.length * quantileCount).fill(Number.NaN);
   }
 }

@@ -34,9 +34,12 @@ const mostBeyond = 12;
 
 /** Where rows are many, weights are set anew after so many scored forecasts; sooner while a row is young. */
 const staleAfter = 8;
+/** A line of the cache, in float32. */
+const lineFloats = 16;
 
+/** Members of one quantile level. */
 interface Level {
-  /** First member of this level within a horizon's block of members. */
+  /** First member of this level among all. */
   from: number;
   count: number;
   classical: number;
@@ -45,23 +48,8 @@ interface Level {
   factor: Float64Array;
 }
 
-/** Losses of the members at one horizon, over all rows. */
-interface Pool {
-  /** `[context * members + member]`, over each row's mean demand. */
-  loss: Float64Array;
-  /** By which part a loss exceeds the best one of its level. */
-  excess: Float64Array;
-  /** Weights by these losses alone: those of a row that has not been scored yet. */
-  parts: Float32Array;
-  /** Part of the scored forecasts that fell into each context. */
-  frequency: Float64Array;
-  // Sums of the scoring under way.
-  sum: Float64Array;
-  rows: Float64Array;
-}
-
 /**
- * How much each row trusts each forecaster, per horizon, quantile level and context. A weight falls exponentially
+ * How much each row trusts each forecaster at one horizon, per quantile level and context. A weight falls exponentially
  * with the discounted pinball loss, relative to the best member, half by the row's own losses and half by those
  * of all rows in the same context (Herbster & Warmuth's exponential weights with discounting). The pinball loss is
  * least where a level covers what it should, so the weights calibrate too.
@@ -72,21 +60,34 @@ interface Pool {
  */
 export class Weights {
   readonly members: number;
-  readonly parts: number;
   readonly #externals: number;
-  readonly #horizons: number;
   readonly #levels: Level[] = [];
-  readonly #pools: Pool[];
-  readonly #excess: Float64Array;
+  /** Floats from one level's parts to the next: whole lines of the cache. */
+  readonly #stride: number;
+  /** Pooled losses, `[context * members + member]`, over each row's mean demand. */
+  readonly #loss: Float64Array;
+  /** By which part a pooled loss exceeds the best one of its level. */
+  readonly #pooledExcess: Float64Array;
+  /** Parts by pooled losses alone, per context: those of a row that has not been scored yet. */
+  readonly #pooledParts: Float32Array[];
+  /** Part of the scored forecasts that fell into each context. */
+  readonly #frequency = new Float64Array(contexts);
+  // Sums of the scoring under way.
+  readonly #sum: Float64Array;
+  readonly #rows = new Float64Array(contexts);
+  // Of one row: what each base and external said, the members' losses, and by which part they exceed the best.
+  readonly #said: Float64Array;
   readonly #losses: Float64Array;
+  readonly #excess: Float64Array;
+  /** A row's own losses, member after member, and how often it was scored. */
   #own = new Float32Array(0);
   #seen = new Float32Array(0);
-  #part = new Float32Array(0);
-  /** Forecasts scored when the parts were set; 0: never. */
-  #setAt = new Float32Array(0);
+  /** Per context, so that neighbouring rows lie side by side; and how often a row had been scored when they were set. */
+  readonly #parts: Float32Array[] = Array.from({ length: contexts }, () => new Float32Array(0));
+  readonly #setAt: Float32Array[] = Array.from({ length: contexts }, () => new Float32Array(0));
 
-  constructor(horizons: number, externals: number) {
-    this.#horizons = horizons;
+  /** @param externals forecasters beside the classical ones */
+  constructor(externals: number) {
     this.#externals = externals;
     let from = 0;
     for (let q = 0; q < quantileCount; q++) {
@@ -110,179 +111,204 @@ export class Weights {
       from += source.length;
     }
     this.members = from;
-    this.parts = baseCount + externals + 1 + externals;
-    const mostMembers = Math.max(...this.#levels.map((level) => level.count));
-    this.#excess = new Float64Array(mostMembers);
-    this.#losses = new Float64Array(mostMembers);
-    this.#pools = Array.from({ length: horizons }, () => ({
-      loss: new Float64Array(contexts * from),
-      excess: new Float64Array(contexts * from),
-      parts: new Float32Array(contexts * quantileCount * this.parts),
-      frequency: new Float64Array(contexts),
-      sum: new Float64Array(contexts * from),
-      rows: new Float64Array(contexts),
-    }));
-    for (const pool of this.#pools) this.#weighPool(pool);
+    this.#stride = Math.ceil((baseCount + externals + 1 + externals) / lineFloats) * lineFloats;
+    this.#loss = new Float64Array(contexts * from);
+    this.#pooledExcess = new Float64Array(contexts * from);
+    this.#pooledParts = Array.from({ length: contexts }, () => new Float32Array(quantileCount * this.#stride));
+    this.#sum = new Float64Array(contexts * from);
+    this.#said = new Float64Array(baseCount + externals);
+    this.#losses = new Float64Array(from);
+    this.#excess = new Float64Array(from);
+    this.#weighPool();
   }
 
   grow(rows: number): void {
-    const places = rows * this.#horizons;
-    this.#own = grown(this.#own, places * this.members);
-    this.#seen = grown(this.#seen, places);
-    this.#part = grown(this.#part, places * contexts * quantileCount * this.parts);
-    this.#setAt = grown(this.#setAt, places * contexts);
+    this.#own = grown(this.#own, rows * this.members);
+    this.#seen = grown(this.#seen, rows);
+    for (let c = 0; c < contexts; c++) {
+      this.#parts[c] = grown(this.#parts[c]!, rows * quantileCount * this.#stride);
+      this.#setAt[c] = grown(this.#setAt[c]!, rows);
+    }
   }
 
   reset(row: number): void {
-    const places = [row * this.#horizons, (row + 1) * this.#horizons] as const;
-    this.#own.fill(0, places[0] * this.members, places[1] * this.members);
-    this.#seen.fill(0, ...places);
-    this.#setAt.fill(0, places[0] * contexts, places[1] * contexts);
+    this.#own.fill(0, row * this.members, (row + 1) * this.members);
+    this.#seen[row] = 0;
+    for (const setAt of this.#setAt) setAt[row] = 0;
   }
 
   /** Takes over what another's row has been scored. Both have the same members. */
   adopt(other: Weights, from: number, row: number): void {
-    const horizons = this.#horizons;
-    const width = horizons * this.members;
     this.reset(row);
-    this.#own.set(other.#own.subarray(from * width, (from + 1) * width), row * width);
-    this.#seen.set(other.#seen.subarray(from * horizons, (from + 1) * horizons), row * horizons);
+    this.#own.set(other.#own.subarray(from * this.members, (from + 1) * this.members), row * this.members);
+    this.#seen[row] = other.#seen[from]!;
   }
 
   /**
-   * Scores a row's forecast; `endScoring` follows when all rows of the horizon have been.
+   * Scores a row's forecast; `endScoring` follows when all rows have been.
    * @param actual tokens/s that came
    * @param scale mean rate of the row
    * @param bases what the bases said, from `basesAt` on
-   * @param externals quantiles of other forecasters, from `externalsAt` on; NaN or undefined where one had none
+   * @param externals quantiles of other forecasters, from `externalsAt` on; NaN where one had none
    * @param turns only every so many forecasts of a row are scored, so each counts for as many
    * @param pooled whether the row counts among all rows: where there are very many, some tell enough
    */
   score(
-    h: number,
     row: number,
     context: number,
     actual: number,
     scale: number,
     bases: Float32Array,
     basesAt: number,
-    externals: readonly (Float32Array | undefined)[],
+    externals: readonly Float32Array[],
     externalsAt: number,
     turns: number,
     pooled: boolean,
   ): void {
-    const place = row * this.#horizons + h;
-    const pool = this.#pools[h]!;
-    const { sum } = pool;
     const own = this.#own;
-    const rate = turns === 1 ? 1 - ownDecay : 1 - ownDecay ** turns;
-    const perScale = scale > 0 ? 1 / scale : 0;
-    const adds = pooled && scale > 0;
-    if (adds) pool.rows[context]!++;
+    const said = this.#said;
     const losses = this.#losses;
+    const first = row * this.members;
+    const rate = turns === 1 ? 1 - ownDecay : 1 - ownDecay ** turns;
+    for (let b = 0; b < baseCount; b++) said[b] = bases[basesAt + b]!;
     for (let q = 0; q < quantileCount; q++) {
       // The pinball loss at τ of a miss is (τ − ½)·miss + ½·|miss|: without a branch, which would be a coin toss.
       const lean = quantileLevels[q]! - 0.5;
       const { from, count, classical, source, factor } = this.#levels[q]!;
+      for (let e = 0; e < externals.length; e++) said[baseCount + e] = externals[e]![externalsAt + q]!;
       let classicalLoss = 0;
       let m = 0;
-      for (; m < classical; m++) {
-        const miss = actual - factor[m]! * bases[basesAt + source[m]!]!;
+      for (let at = first + from; m < classical; m++, at++) {
+        const miss = actual - factor[m]! * said[source[m]!]!;
         const loss = lean * miss + 0.5 * Math.abs(miss);
         classicalLoss += loss;
-        losses[m] = loss;
+        losses[from + m] = loss;
+        const before = own[at]!;
+        own[at] = before + rate * (loss - before);
       }
-      for (; m < count; m++) {
-        const forecast = externals[source[m]! - baseCount]?.[externalsAt + q] ?? Number.NaN;
-        const miss = actual - factor[m]! * forecast;
-        // Whoever had no forecast counts as a middling one: neither punished for it nor preferred.
-        losses[m] = Number.isNaN(forecast) ? classicalLoss / classical : lean * miss + 0.5 * Math.abs(miss);
+      // Whoever had no forecast counts as a middling one: neither punished for it nor preferred.
+      const middling = classicalLoss / classical;
+      for (let at = first + from + m; m < count; m++, at++) {
+        const miss = actual - factor[m]! * said[source[m]!]!;
+        const loss = Number.isNaN(miss) ? middling : lean * miss + 0.5 * Math.abs(miss);
+        losses[from + m] = loss;
+        const before = own[at]!;
+        own[at] = before + rate * (loss - before);
       }
-      const at = place * this.members + from;
-      for (m = 0; m < count; m++) {
-        const before = own[at + m]!;
-        own[at + m] = before + rate * (losses[m]! - before);
-      }
-      if (!adds) continue;
-      const pooledAt = context * this.members + from;
-      for (m = 0; m < count; m++) sum[pooledAt + m]! += losses[m]! * perScale;
     }
-    this.#seen[place]!++;
+    this.#seen[row]!++;
+    if (!(pooled && scale > 0)) return;
+    this.#rows[context]!++;
+    const sum = this.#sum;
+    const perScale = 1 / scale;
+    for (let m = 0, to = context * this.members; m < losses.length; m++, to++) sum[to]! += losses[m]! * perScale;
   }
 
-  endScoring(h: number): void {
-    const pool = this.#pools[h]!;
-    const { loss, sum, rows, frequency } = pool;
+  endScoring(): void {
+    const rows = this.#rows;
     const all = rows.reduce((a, b) => a + b, 0);
     if (all > 0)
       for (let c = 0; c < contexts; c++) {
         const share = rows[c]! / all;
-        frequency[c]! += poolRate * (share - frequency[c]!);
+        this.#frequency[c]! += poolRate * (share - this.#frequency[c]!);
         if (share === 0) continue;
         // A context that few rows are in is averaged over as many forecasts as the others.
         const rate = poolRate * Math.min(1, share * contexts);
         for (let m = c * this.members; m < (c + 1) * this.members; m++)
-          loss[m]! += rate * (sum[m]! / rows[c]! - loss[m]!);
+          this.#loss[m]! += rate * (this.#sum[m]! / rows[c]! - this.#loss[m]!);
       }
-    sum.fill(0);
+    this.#sum.fill(0);
     rows.fill(0);
-    this.#weighPool(pool);
-  }
-
-  /** Array in which `placeOf` finds parts. */
-  partsOf(h: number, row: number): Float32Array {
-    return this.#seen[row * this.#horizons + h] === 0 ? this.#pools[h]!.parts : this.#part;
+    this.#weighPool();
   }
 
   /**
-   * Where a row's parts begin, level after level.
-   * @param patient whether they may be a little old, as there are many rows
+   * Writes the weighted mean of a row's members per level.
+   * @param patient whether weights may be a little old, as there are many rows
+   * @param externals quantiles of other forecasters, from `at` on; NaN where one has none now
+   * @param out one number per level; a lower level's may be the larger
+   * @returns what did most: 0 the classical forecasters, 1 and up an external
    */
-  placeOf(h: number, row: number, context: number, patient: boolean): number {
-    const place = row * this.#horizons + h;
-    const seen = this.#seen[place]!;
-    const size = quantileCount * this.parts;
-    if (seen === 0) return context * size;
-    const set = place * contexts + context;
-    const setAt = this.#setAt[set]!;
-    if (setAt === 0 || seen - setAt >= (patient ? Math.min(staleAfter, setAt / 2) : 1)) {
-      this.#setAt[set] = seen;
-      this.#weigh(this.#pools[h]!, context, place * this.members, seen, this.#part, set * size);
+  mix(
+    row: number,
+    context: number,
+    patient: boolean,
+    bases: Float32Array,
+    basesAt: number,
+    externals: readonly Float32Array[],
+    at: number,
+    out: Float64Array,
+  ): number {
+    const seen = this.#seen[row]!;
+    const stride = this.#stride;
+    let part = this.#pooledParts[context]!;
+    let from = 0;
+    if (seen > 0) {
+      part = this.#parts[context]!;
+      from = row * quantileCount * stride;
+      const setAt = this.#setAt[context]!;
+      const set = setAt[row]!;
+      if (set === 0 || seen - set >= (patient ? Math.min(staleAfter, set / 2) : 1)) {
+        setAt[row] = seen;
+        this.#weigh(context, row * this.members, seen, part, from);
+      }
     }
-    return set * size;
+    const count = externals.length;
+    let externalPart = 0;
+    let heaviest = 0;
+    let heaviestExternal = 0;
+    for (let q = 0; q < quantileCount; q++, from += stride) {
+      let sum = 0;
+      for (let b = 0; b < baseCount; b++) sum += part[from + b]! * bases[basesAt + b]!;
+      const shares = from + baseCount + count;
+      let present = part[shares]!;
+      for (let e = 0; e < count; e++) {
+        const value = externals[e]![at + q]!;
+        if (Number.isNaN(value)) continue;
+        const share = part[shares + 1 + e]!;
+        sum += part[from + baseCount + e]! * value;
+        present += share;
+        externalPart += share;
+        if (share > heaviest) {
+          heaviest = share;
+          heaviestExternal = e;
+        }
+      }
+      // Where the members with all the weight are absent, the last value stands in.
+      out[q] = present > 1e-6 ? sum / present : bases[basesAt]!;
+    }
+    return externalPart > quantileCount / 2 ? 1 + heaviestExternal : 0;
   }
 
-  /** Discounted mean loss of the best moving average, of the demand one period ago, of the others; over all rows, per horizon. */
-  scores(): { classical: number; seasonal: number; externals: number[] }[] {
-    return this.#pools.map(({ loss, frequency }) => {
-      const of = (m: number): number => {
-        let sum = 0;
-        for (let c = 0; c < contexts; c++) sum += frequency[c]! * loss[c * this.members + m]!;
-        return sum;
-      };
-      const sums = { classical: 0, seasonal: 0, externals: new Array<number>(this.#externals).fill(0) };
-      for (const { from, count, source } of this.#levels) {
-        const best = new Array<number>(baseCount + this.#externals).fill(Number.POSITIVE_INFINITY);
-        for (let m = 0; m < count; m++) best[source[m]!] = Math.min(best[source[m]!]!, of(from + m));
-        sums.classical += Math.min(...best.filter((_, b) => b < seasonalBase));
-        sums.seasonal += best[seasonalBase]!;
-        for (let e = 0; e < this.#externals; e++) sums.externals[e]! += best[baseCount + e]!;
-      }
-      return sums;
-    });
+  /** Discounted mean loss of the best moving average, of the demand one period ago, of the others; over all rows. */
+  scores(): { classical: number; seasonal: number; externals: number[] } {
+    const of = (m: number): number => {
+      let sum = 0;
+      for (let c = 0; c < contexts; c++) sum += this.#frequency[c]! * this.#loss[c * this.members + m]!;
+      return sum;
+    };
+    const sums = { classical: 0, seasonal: 0, externals: new Array<number>(this.#externals).fill(0) };
+    for (const { from, count, source } of this.#levels) {
+      const best = new Array<number>(baseCount + this.#externals).fill(Number.POSITIVE_INFINITY);
+      for (let m = 0; m < count; m++) best[source[m]!] = Math.min(best[source[m]!]!, of(from + m));
+      sums.classical += Math.min(...best.filter((_, b) => b < seasonalBase));
+      sums.seasonal += best[seasonalBase]!;
+      for (let e = 0; e < this.#externals; e++) sums.externals[e]! += best[baseCount + e]!;
+    }
+    return sums;
   }
 
   /** What of the weights is the same for every row. */
-  #weighPool(pool: Pool): void {
-    const { loss, excess, parts } = pool;
+  #weighPool(): void {
+    const loss = this.#loss;
     for (let c = 0; c < contexts; c++) {
       for (const { from, count } of this.#levels) {
         const first = c * this.members + from;
         let best = Number.POSITIVE_INFINITY;
         for (let m = first; m < first + count; m++) if (loss[m]! < best) best = loss[m]!;
-        for (let m = first; m < first + count; m++) excess[m] = relative(loss[m]!, best);
+        for (let m = first; m < first + count; m++) this.#pooledExcess[m] = relative(loss[m]!, best);
       }
-      this.#weigh(pool, c, 0, 0, parts, c * quantileCount * this.parts);
+      this.#weigh(c, 0, 0, this.#pooledParts[c]!, 0);
     }
   }
 
@@ -291,10 +317,11 @@ export class Weights {
    * @param seen how often the row has been scored
    * @param to where in `part` its parts begin
    */
-  #weigh(pool: Pool, context: number, block: number, seen: number, part: Float32Array, to: number): void {
+  #weigh(context: number, block: number, seen: number, part: Float32Array, to: number): void {
     const ownPart = (0.5 * seen) / (seen + ownTrust);
     const pooledPart = 1 - ownPart;
     const own = this.#own;
+    const pooledExcess = this.#pooledExcess;
     const excess = this.#excess;
     const shares = baseCount + this.#externals;
     for (let q = 0; q < quantileCount; q++) {
@@ -306,7 +333,7 @@ export class Weights {
       const perBest = best > 0 ? 1 / best : 0;
       let least = Number.POSITIVE_INFINITY;
       for (let m = 0; m < count; m++) {
-        let beyond = pooledPart * pool.excess[pooled + m]!;
+        let beyond = pooledPart * pooledExcess[pooled + m]!;
         if (seen > 0) {
           const loss = own[first + m]!;
           beyond += ownPart * (best > 0 ? loss * perBest - 1 : relative(loss, best));
@@ -314,9 +341,9 @@ export class Weights {
         excess[m] = beyond;
         if (beyond < least) least = beyond;
       }
-      const at = to + q * this.parts;
+      const at = to + q * this.#stride;
       const learningRate = learningRates[q]!;
-      for (let i = at; i < at + this.parts; i++) part[i] = 0;
+      for (let i = at; i < at + this.#stride; i++) part[i] = 0;
       let all = 0;
       let classicalShare = 0;
       for (let m = 0; m < count; m++) {
@@ -330,7 +357,7 @@ export class Weights {
       }
       part[at + shares] = classicalShare;
       const perAll = 1 / all;
-      for (let i = at; i < at + this.parts; i++) part[i]! *= perAll;
+      for (let i = at; i < at + this.#stride; i++) part[i]! *= perAll;
     }
   }
 }
