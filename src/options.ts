@@ -99,7 +99,7 @@ export interface ForetokenEvent {
 export interface TargetOptions {
   /** Rate it is always owed, tokens/s; 0 to 1e15, all together at most the resource's. Default 0. */
   reservation?: number;
-  /** Its part of what is shared, relative to others; above 0, up to 1e9. Default 1. */
+  /** Its part of what is shared, relative to others; 1e-9 to 1e9. Default 1. */
   weight?: number;
   /**
    * Rate it never exceeds, tokens/s, however idle the resource; above 0, up to 1e15, at least the reservation. Infinity is
@@ -299,7 +299,8 @@ export function resolveTarget(given: TargetOptions = {}): ResolvedTarget {
   if ((limit as number) < reservation) refuse('limit', `at least the reservation, ${reservation}`, limit);
   return {
     reservation,
-    weight: numberOption('weight', o.weight, 1, { min: 0, above: true, max: 1e9 }),
+    // Not any number above 0: what is divided by a sum of weights must come out as a number.
+    weight: numberOption('weight', o.weight, 1, { min: 1e-9, max: 1e9 }),
     limit: limit as number,
     limitBurst:
       o.limitBurst === undefined

@@ -95,6 +95,18 @@ describe('options of a target', () => {
     expect(foretoken.names).toEqual(['there']);
   });
 
+  it('weigh enough for sums of weights to be divided by', async () => {
+    const foretoken = await openWith();
+    for (const weight of [0, Number.MIN_VALUE, 1e-10, 1e10, Number.NaN])
+      expect(() => foretoken.addTarget('a', { weight })).toThrow(
+        `weight: expected a number from 1e-9 up to 1000000000, got ${weight}`,
+      );
+    foretoken.addTargets([
+      { name: 'a', weight: 1e-9 },
+      { name: 'b', weight: 1e9 },
+    ]);
+  });
+
   it('do not name it anew', async () => {
     const foretoken = await openWith();
     expect(() => foretoken.addTarget('a', { name: 'b' } as never)).toThrow(/^target\.name: expected one of/);
