@@ -260,7 +260,7 @@ export class FeatureBank {
     const inverse = scale > 0 ? 1 / scale : 0;
     let mean = 0;
     for (let i = 0; i < count; i++) {
-      const value = Math.log1p(ring[start + ((seen - count + i) & ringMask)]! * inverse);
+      const value = logOf(1 + ring[start + ((seen - count + i) & ringMask)]! * inverse);
       series[i] = value;
       mean += value;
     }
@@ -303,14 +303,20 @@ export class FeatureBank {
     const lag = period | 0;
     const last = (seen | 0) - lag;
     const twice = seen >= 2 * lag && 2 * lag <= ringSize;
+    // Beyond a period what comes is what came: its sum is known.
+    const longest = seasonSpans[seasonSpans.length - 1]!;
+    const within = lag < longest ? lag : longest;
     let sum = 0;
-    let next = 0;
-    for (let ahead = 0, within = 0; ahead < 30; ahead++, within++) {
-      if (within === lag) within = 0;
-      const phase = last + within;
+    for (let i = 0; i < within; i++) {
+      const phase = last + i;
       const once = ring[start + (phase & ringMask)]!;
       sum += twice ? 0.5 * (once + ring[start + ((phase - lag) & ringMask)]!) : once;
-      if (ahead + 1 === seasonSpans[next]) this.#season[next++] = sum / (ahead + 1);
+      sums[i + 1] = sum;
+    }
+    for (let k = 0; k < seasonSpans.length; k++) {
+      const span = seasonSpans[k]!;
+      const turns = Math.floor(span / lag);
+      this.#season[k] = (turns === 0 ? sums[span]! : turns * sum + sums[span - turns * lag]!) / span;
     }
   }
 
@@ -370,6 +376,9 @@ export class FeatureBank {
 
 /** Multiples of a period correlate about as well: the shortest lag this close to the highest is taken. */
 const asGood = 0.85;
+
+/** Sums of the first steps ahead, if the last periods repeat. */
+const sums = new Float64Array(seasonSpans[seasonSpans.length - 1]! + 1);
 
 /** Scratch of the period search; one thread works on one row at a time. */
 const series = new Float64Array(ringSize);

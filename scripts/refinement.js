@@ -1,0 +1,64 @@
+// `npm run refinement -- FOLDER|TRACE… [MODEL.onnx]`: what refinement on a trace's own past saves of the loss of the
+// LSTM alone, without the mixture. The same walk scores the model refined and as it is, on the second half.
+import { readdirSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { ForecastEngine } from '../dist/forecast/engine.js';
+import { walk } from '../dist/lab/evaluate.js';
+import { readTrace } from '../dist/workload/trace.js';
+
+const isTrace = (name) => name.endsWith('.csv') || name.endsWith('.csv.gz');
+const given = process.argv.slice(2);
+const modelPath = given.find((name) => name.endsWith('.onnx'));
+const files = given.filter((name) => name !== modelPath).flatMap(listed);
+if (files.length === 0) {
+  console.error(
+    'name traces or a folder that holds some, as CSV, plain or gzip; and a model (.onnx), if not the shipped one',
+  );
+  process.exit(1);
+}
+
+function listed(path) {
+  if (!statSync(path).isDirectory()) return [path];
+  return readdirSync(path)
+    .filter(isTrace)
+    .sort()
+    .map((name) => join(path, name));
+}
+
+const percent = (value) => (value === null ? '-' : `${(100 * value).toFixed(1)} %`);
+const row = (cells) => console.log(`| ${cells.join(' | ')} |`);
+row(['trace', 'horizon', 'score as it is', 'score refined', 'saved', 'promoted', 'refused']);
+row(Array(7).fill('---'));
+for (const file of files) {
+  const trace = await readTrace(file);
+  const stepMs = Math.max(1000, trace.binMs ?? 0);
+  const horizonsMs = trace.binMs ? [stepMs, 6 * stepMs] : [5_000, 30_000];
+  const settings = { cost: 'requests', stepMs, horizonsMs, engine: 'lstm', refine: true, warmup: 0.5, seed: 1 };
+  let promoted = 0;
+  let refused = 0;
+  const onEvent = ({ message }) => {
+    if (message.startsWith('challenger promoted')) promoted++;
+    if (message.startsWith('challenger refused')) refused++;
+  };
+  const open = (refine) =>
+    ForecastEngine.open({
+      rows: trace.names.length,
+      stepMs,
+      horizonsMs,
+      engine: 'lstm',
+      refine,
+      seed: 1,
+      deterministic: true,
+      onEvent,
+      ...(modelPath ? { modelPath } : {}),
+    });
+  const engines = { refined: await open(true), plain: await open(false) };
+  const result = await walk(trace, settings, new Map(Object.entries(engines)));
+  for (const engine of Object.values(engines)) await engine.close();
+  horizonsMs.forEach((horizonMs, h) => {
+    const [refined, plain] = ['refined', 'plain'].map((name) => result.engines[name][h].score);
+    const saved = plain > 0 ? 1 - refined / plain : null;
+    const name = basename(file).replace(/\.csv(\.gz)?$/, '');
+    row([name, `${horizonMs / 1000} s`, plain.toFixed(4), refined.toFixed(4), percent(saved), promoted, refused]);
+  });
+}
