@@ -23,14 +23,28 @@ export interface HistoryOptions {
 }
 
 export interface ForetokenOptions {
-  /** What the resource serves, tokens/s; above 0, up to 1e15. */
-  ratePerSec: number;
+  /**
+   * What the resource serves, tokens/s; above 0, up to 1e15. With `rate: 'adaptive'` where finding it begins; default the geometric
+   * mean of the bounds.
+   */
+  ratePerSec?: number;
+  /**
+   * `fixed`: `ratePerSec` is the limit. `adaptive`: the limit is found from the processing times reported with
+   * `complete({ durationMs })`, between `minRatePerSec` and `maxRatePerSec`. Default `fixed`.
+   */
+  rate?: 'fixed' | 'adaptive';
+  /** Bounds of an adaptive rate, tokens/s; reservations must fit into the lower one. At most a million to one. */
+  minRatePerSec?: number;
+  maxRatePerSec?: number;
   /**
    * Shares the table with other processes of this user that open the same name: 1 to 64 letters, digits, dots, dashes
    * and underscores. All must give the same `ratePerSec`, `burst` and `capacity`. Default: a table of this process.
    */
   name?: string;
-  /** What it can take at once, tokens; above 0, up to 1e15. Default: one second's worth, at least 1. */
+  /**
+   * What it can take at once, tokens; above 0, up to 1e15. Default: one second's worth, of `minRatePerSec` where that is
+   * given; at least 1.
+   */
   burst?: number;
   /** Most targets at once, 1 to 16,777,214. Default 1024; memory is touched only as they are added. */
   capacity?: number;
@@ -91,7 +105,7 @@ export interface ForetokenOptions {
 
 /** Something the control plane wants known. `kind` is stable. */
 export interface ForetokenEvent {
-  kind: 'engine' | 'model' | 'history' | 'controller' | 'resumed' | 'role';
+  kind: 'engine' | 'model' | 'history' | 'controller' | 'resumed' | 'role' | 'limit';
   message: string;
   timeMs: number;
 }
@@ -147,6 +161,8 @@ export const defaultHorizonsMs: readonly number[] = [5_000, 30_000, 300_000];
 const defaultDeadlineMs = 30_000;
 const longestDeadlineMs = 3_600_000;
 const largestNumber = 1e15;
+/** An adaptive rate's bounds lie at most that far apart: the table's fixed point resolves no more. */
+const mostSpan = 1e6;
 
 /** A value as an error names it: never throws, whatever it is. */
 export const show = (value: unknown): string => {
@@ -204,6 +220,9 @@ function plainObject(name: string, value: unknown, known: readonly string[]): Re
 const openKeys: readonly (keyof ForetokenOptions)[] = [
   'name',
   'ratePerSec',
+  'rate',
+  'minRatePerSec',
+  'maxRatePerSec',
   'burst',
   'capacity',
   'borrow',
@@ -227,7 +246,7 @@ const openKeys: readonly (keyof ForetokenOptions)[] = [
 
 export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
   const o = plainObject('options', given, openKeys);
-  const ratePerSec = numberOption('ratePerSec', o.ratePerSec, undefined, { min: 0, above: true, max: largestNumber });
+  const rates = ratesOption(o);
   const stepMs = numberOption('stepMs', o.stepMs, 1000, { min: 100, max: 60_000, integer: true });
   const tickMs = numberOption('tickMs', o.tickMs, Math.min(100, stepMs), { min: 10, max: stepMs, integer: true });
   if (o.onEvent !== undefined && typeof o.onEvent !== 'function') refuse('onEvent', 'a function', o.onEvent);
@@ -235,8 +254,12 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
     refuse('name', '1 to 64 letters, digits, dots, dashes or underscores', o.name);
   if (o.modelPath !== undefined && typeof o.modelPath !== 'string') refuse('modelPath', 'a path', o.modelPath);
   return {
-    ratePerSec,
-    burst: numberOption('burst', o.burst, Math.max(1, ratePerSec), { min: 0, above: true, max: largestNumber }),
+    ...rates,
+    burst: numberOption('burst', o.burst, Math.max(1, rates.minRatePerSec), {
+      min: 0,
+      above: true,
+      max: largestNumber,
+    }),
     capacity: numberOption('capacity', o.capacity, 1024, { min: 1, max: 16_777_214, integer: true }),
     borrow: booleanOption('borrow', o.borrow, true),
     cost: costOption(o.cost),
@@ -256,6 +279,33 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
     ...(o.name === undefined ? {} : { name: o.name as string }),
     ...(o.modelPath === undefined ? {} : { modelPath: o.modelPath as string }),
     ...(o.onEvent === undefined ? {} : { onEvent: o.onEvent as (event: ForetokenEvent) => void }),
+  };
+}
+
+/** Where the rate is fixed it is its own bounds. */
+function ratesOption(
+  o: Record<string, unknown>,
+): Pick<ResolvedOptions, 'rate' | 'ratePerSec' | 'minRatePerSec' | 'maxRatePerSec'> {
+  const rate = choiceOption('rate', o.rate, 'fixed', ['fixed', 'adaptive'] as const);
+  const above = { min: 0, above: true, max: largestNumber };
+  if (rate === 'fixed') {
+    for (const name of ['minRatePerSec', 'maxRatePerSec'])
+      if (o[name] !== undefined) refuse(name, 'none unless rate is "adaptive"', o[name]);
+    const ratePerSec = numberOption('ratePerSec', o.ratePerSec, undefined, above);
+    return { rate, ratePerSec, minRatePerSec: ratePerSec, maxRatePerSec: ratePerSec };
+  }
+  const minRatePerSec = numberOption('minRatePerSec', o.minRatePerSec, undefined, above);
+  const maxRatePerSec = numberOption('maxRatePerSec', o.maxRatePerSec, undefined, {
+    min: minRatePerSec,
+    max: Math.min(largestNumber, minRatePerSec * mostSpan),
+  });
+  const middle = Math.min(maxRatePerSec, Math.sqrt(minRatePerSec) * Math.sqrt(maxRatePerSec));
+  const bounds = { min: minRatePerSec, max: maxRatePerSec };
+  return {
+    rate,
+    ratePerSec: numberOption('ratePerSec', o.ratePerSec, Math.max(minRatePerSec, middle), bounds),
+    minRatePerSec,
+    maxRatePerSec,
   };
 }
 

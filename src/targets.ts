@@ -37,11 +37,16 @@ function merge(before: ResolvedTarget, given: TargetOptions): ResolvedTarget {
   return resolveTarget(merged);
 }
 
-function overcommitted(everyone: readonly Known[], ratePerSec: number): ForetokenError {
-  const reserved = everyone.reduce((sum, { settings }) => sum + settings.reservation, 0);
+/** What reservations must fit into. */
+type Bounds = Pick<ResolvedOptions, 'minRatePerSec' | 'rate'>;
+
+const reservedBy = (everyone: readonly Known[]): number =>
+  everyone.reduce((sum, { settings }) => sum + settings.reservation, 0);
+
+function overcommitted(everyone: readonly Known[], { minRatePerSec, rate }: Bounds): ForetokenError {
   return new ForetokenError(
     'OVERCOMMITTED',
-    `reservations: expected at most ${ratePerSec} tokens/s together, which the resource serves, got ${reserved}`,
+    `reservations: expected at most ${minRatePerSec} tokens/s together, which the resource serves${rate === 'adaptive' ? ' at least' : ''}, got ${reservedBy(everyone)}`,
   );
 }
 
@@ -51,7 +56,7 @@ function overcommitted(everyone: readonly Known[], ratePerSec: number): Foretoke
  */
 export class TargetBook {
   readonly #table: BucketTable;
-  readonly #options: Pick<ResolvedOptions, 'ratePerSec' | 'burst' | 'borrow'>;
+  readonly #options: Bounds & Pick<ResolvedOptions, 'burst' | 'borrow'>;
   /** Modes that targets were given of their own. */
   readonly #modes = new Map<string, TargetMode>();
   #mode: TargetMode;
@@ -60,7 +65,7 @@ export class TargetBook {
   readonly #shared = new Map<number, Known>();
   #version = 0;
 
-  constructor(table: BucketTable, options: Pick<ResolvedOptions, 'ratePerSec' | 'burst' | 'borrow' | 'mode'>) {
+  constructor(table: BucketTable, options: Bounds & Pick<ResolvedOptions, 'burst' | 'borrow' | 'mode'>) {
     this.#table = table;
     this.#options = options;
     this.#mode = options.mode;
@@ -220,14 +225,16 @@ export class TargetBook {
    * rest; without it, nothing may lie idle, so what is not reserved is divided by weight.
    */
   #applyFallbacks(changed: readonly Known[]): void {
-    const { ratePerSec, burst, borrow } = this.#options;
+    const { minRatePerSec: ratePerSec, burst, borrow, rate } = this.#options;
     if (borrow) {
+      // The table goes by its rate of now, which may fall.
+      if (rate === 'adaptive') this.#checkReserved(this.#everyone());
       for (const { handle, settings } of changed)
         try {
           this.#table.setFallback(handle, settings.reservation, (burst * settings.reservation) / ratePerSec);
         } catch (error) {
           if (!(error instanceof ForetokenError) || error.code !== 'OVERCOMMITTED') throw error;
-          throw overcommitted(this.#everyone(), ratePerSec);
+          throw overcommitted(this.#everyone(), this.#options);
         }
       return;
     }
@@ -237,15 +244,11 @@ export class TargetBook {
   }
 
   #divide(): void {
-    const { ratePerSec, burst } = this.#options;
+    const { minRatePerSec: ratePerSec, burst } = this.#options;
     const everyone = this.#everyone();
-    let reserved = 0;
+    const reserved = this.#checkReserved(everyone);
     let weights = 0;
-    for (const { settings } of everyone) {
-      reserved += settings.reservation;
-      weights += settings.weight;
-    }
-    if (reserved > ratePerSec * roundingSlack) throw overcommitted(everyone, ratePerSec);
+    for (const { settings } of everyone) weights += settings.weight;
     const free = Math.max(0, ratePerSec - reserved);
     const slots = this.#table.slots;
     const pairs = new Float64Array(slots * 2);
@@ -257,6 +260,13 @@ export class TargetBook {
       pairs[slot * 2 + 1] = (burst * rate) / ratePerSec;
     }
     this.#table.setFallbacks(pairs, slots);
+  }
+
+  /** @returns the sum of the reservations. @throws OVERCOMMITTED */
+  #checkReserved(everyone: readonly Known[]): number {
+    const reserved = reservedBy(everyone);
+    if (reserved > this.#options.minRatePerSec * roundingSlack) throw overcommitted(everyone, this.#options);
+    return reserved;
   }
 
   #everyone(): readonly Known[] {

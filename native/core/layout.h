@@ -12,7 +12,7 @@
 namespace foretoken {
 
 inline constexpr uint64_t kMagic = 0x31304E4B544F4652ull;  // "RFOTKN01" read as little-endian bytes
-inline constexpr uint32_t kAbi = 6;
+inline constexpr uint32_t kAbi = 7;
 inline constexpr uint32_t kMaxCapacity = (1u << 24) - 2;
 
 // Threads beyond these count in the tallies, and cannot lease.
@@ -233,7 +233,10 @@ struct Header {
   Atomic<uint64_t> rosterVersion;
   Atomic<uint64_t> rosterRepairs;  // `repairs` when the directory was last built anew
   Atomic<uint64_t> tickTaken;      // units the last tick found taken since the one before
-  uint8_t pad2[48];
+  // What the table was made with: whoever opens it by name gives the same, whatever the rate has become since.
+  Atomic<uint64_t> firstRate;   // units per second
+  Atomic<uint64_t> firstBurst;  // units
+  uint8_t pad2[32];
 
   Seat<Atomic> seats[kSeats];
   Member<Atomic> members[kMembers];

@@ -117,8 +117,8 @@ Refusal inspect(int fd, PlainHeader& header) noexcept {
 bool fits(const PlainHeader& header, const RegionOptions& options) noexcept {
   const double unit = std::ldexp(1.0, tokenShiftFor(options.rate, options.burst));
   return header.capacity == options.capacity && header.tokenShift == tokenShiftFor(options.rate, options.burst) &&
-         header.resourceRate.load(std::memory_order_relaxed) == static_cast<uint64_t>(options.rate * unit) &&
-         header.resourceBurst.load(std::memory_order_relaxed) == static_cast<uint64_t>(options.burst * unit);
+         header.firstRate.load(std::memory_order_relaxed) == static_cast<uint64_t>(options.rate * unit) &&
+         header.firstBurst.load(std::memory_order_relaxed) == static_cast<uint64_t>(options.burst * unit);
 }
 
 // Memory that is not there when a page is first touched kills the process, so it is asked about first.

@@ -595,6 +595,8 @@ class Table {
     constexpr auto relaxed = std::memory_order_relaxed;  // published by Header::ready
     h_->resourceRate.store(rate, relaxed);
     h_->resourceBurst.store(burst, relaxed);
+    h_->firstRate.store(rate, relaxed);
+    h_->firstBurst.store(burst, relaxed);
     h_->validUntil.store(1, relaxed);
     h_->highWater.store(1, relaxed);
     B& reservoir = buckets_[kReservoir];

@@ -38,6 +38,8 @@ TEST("every field of the header lies where the README says") {
   CHECK_EQ(offsetof(PlainHeader, controllerPid), 264u);
   CHECK_EQ(offsetof(PlainHeader, controllerUntilNs), 272u);
   CHECK_EQ(offsetof(PlainHeader, controllerTerm), 280u);
+  CHECK_EQ(offsetof(PlainHeader, firstRate), 352u);
+  CHECK_EQ(offsetof(PlainHeader, firstBurst), 360u);
 }
 
 TEST("what a decision reads lies on one cache line, what it writes on the next, completions elsewhere") {

@@ -238,6 +238,30 @@ TEST("a refill is had once, whoever reads the clock when") {
 
 TEST("a cut of the rate between two requests gives neither more than its time") { holds(10, 100, 2, rateCut<Stepped>); }
 
+TEST("a change of the resource's rate brings what each rate brings in its time, whoever asks meanwhile") {
+  for (const auto& [first, then] : {std::array<uint64_t, 2>{10, 1}, std::array<uint64_t, 2>{1, 10}})
+    holds(10, 1000, 2, [first, then](Stage<Stepped>& s) -> Explorer::Script {
+      s.open({0, 0}, {0, 0}, {0, 0}, true);
+      Stage<Stepped>::must(s.table.setResource(first, 1000, s.clock()));
+      CHECK_EQ(s.acquire(s.a, 1000), static_cast<int32_t>(kBorrowed));
+      const auto ask = [&s] {
+        s.acquire(s.a, 7);
+        s.acquire(s.a, 60);
+      };
+      return {{[&s, then] {
+                 s.time.store(10 * kSecond + 1, std::memory_order_relaxed);
+                 Stage<Stepped>::must(s.table.setResource(then, 1000, s.clock()));
+                 s.time.store(30 * kSecond + 1, std::memory_order_relaxed);
+               },
+               ask},
+              [] {},
+              [&s, first, then] {
+                const int64_t brought = static_cast<int64_t>(10 * first + 20 * then);
+                CHECK_EQ(s.granted - 1000 + s.table.levelOf(0, 30 * kSecond + 1).level, brought);
+              }};
+    });
+}
+
 TEST("bursts that move between two targets while both ask never add up to more") { holds(20, 100, 2, burstMoved<Stepped>); }
 
 TEST("a burst that is cut twice is never had as it was before") { holds(20, 100, 2, cutTwice<Stepped>); }

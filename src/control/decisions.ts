@@ -23,7 +23,6 @@ export interface DecisionSources {
   roster: Roster;
   credits: CreditBook;
   allocator: AllocatorName;
-  ratePerSec: number;
   modeOf: (handle: Handle) => string | undefined;
   nowMs: () => number;
 }
@@ -129,7 +128,7 @@ export class Decisions {
 
   /** Writes one slot's numbers into column-major values. */
   #fill(slot: number, wallMs: number, values: Float64Array, row: number, rows: number): void {
-    const { fast, roster, credits, ratePerSec } = this.#sources;
+    const { fast, roster, credits } = this.#sources;
     const { pairs, reasons } = this.#plan!;
     const deposit = fast.deposit[slot]!;
     const numbers: Record<DecisionField, number> = {
@@ -138,7 +137,7 @@ export class Decisions {
       quantile: reasons.quantile[slot]!,
       leadMs: reasons.leadMs[slot]!,
       demandPerSec: reasons.demandPerSec[slot]!,
-      fairSharePerSec: this.#weights > 0 ? (ratePerSec * roster.weight[slot]!) / this.#weights : 0,
+      fairSharePerSec: this.#weights > 0 ? (fast.ratePerSec * roster.weight[slot]!) / this.#weights : 0,
       reservation: roster.floorPerSec[slot]!,
       weight: roster.weight[slot]!,
       limit: roster.limitPerSec[slot]!,
@@ -151,6 +150,7 @@ export class Decisions {
       extraPerSec: fast.extraPerSec[slot]!,
       credits: credits.balance(slot),
       borrowShare: fast.borrowShare(slot),
+      resourcePerSec: fast.ratePerSec,
     };
     let at = row;
     for (const field of decisionFields) {

@@ -34,6 +34,8 @@ export interface Explanation {
   leadMs: number;
   /** What the allocator was told that it will ask for, tokens/s: that quantile, less what its bucket held. */
   demandPerSec: number;
+  /** The resource's limit that was in force, tokens/s. */
+  resourcePerSec: number;
   /** Its part of the resource by weight alone, tokens/s. */
   fairSharePerSec: number;
   /** What it is owed, tokens/s; relative; what it never exceeds, tokens/s, Infinity for none. */
@@ -77,6 +79,7 @@ export const decisionFields = [
   'extraPerSec',
   'credits',
   'borrowShare',
+  'resourcePerSec',
 ] as const;
 export type DecisionField = (typeof decisionFields)[number];
 
@@ -139,6 +142,7 @@ export function explanationOf(target: string, { timeMs, shape: text, values }: D
     quantile: of('quantile'),
     leadMs: of('leadMs'),
     demandPerSec: of('demandPerSec'),
+    resourcePerSec: of('resourcePerSec'),
     fairSharePerSec: of('fairSharePerSec'),
     reservation: of('reservation'),
     weight: of('weight'),
@@ -183,7 +187,7 @@ function sentencesOf(e: Explanation): string {
   }
   const limit = Number.isFinite(e.limit) ? `, limit ${number(e.limit)}` : '';
   parts.push(
-    `Its fair share is ${number(e.fairSharePerSec)} tokens/s (weight ${number(e.weight)}), reserved ${number(e.reservation)}${limit}.`,
+    `Its fair share of the resource's ${number(e.resourcePerSec)} tokens/s is ${number(e.fairSharePerSec)} (weight ${number(e.weight)}), reserved ${number(e.reservation)}${limit}.`,
   );
   if (e.deposit)
     parts.push(`${number(e.deposit.tokens)} tokens are a deposit for a burst, until ${time(e.deposit.expiresMs)}.`);

@@ -2,6 +2,7 @@ import { borrowShares, maxMinShares } from '../allocate/shares.js';
 import { correct } from '../monitor/adjuster.js';
 import { Monitor, type TickView, Utilization } from '../monitor/monitor.js';
 import type { Activity, BucketTable } from '../table/table.js';
+import type { LimiterSample } from './limiter.js';
 import { depositRoom } from './plan.js';
 import type { Roster } from './roster.js';
 
@@ -22,6 +23,7 @@ export type ControlledTable = Pick<
   | 'reclaimExpired'
   | 'setBorrowShares'
   | 'extendValidity'
+  | 'setResource'
 > &
   /** A replay's table enforces everything. */
   Partial<Pick<BucketTable, 'modeOf'>>;
@@ -50,6 +52,17 @@ const extraDecay = 0.5;
 export class FastLoop {
   readonly view: TickView;
   readonly utilization = new Utilization();
+  /** What the last tick saw of the resource. */
+  readonly sample: LimiterSample = {
+    elapsedMs: 0,
+    admitted: 0,
+    admittedTokens: 0,
+    deniedTokens: 0,
+    completions: 0,
+    durationMs: 0,
+  };
+  /** The resource's limit in force, tokens/s. */
+  ratePerSec: number;
   level = new Float64Array(64);
   deposit = new Float64Array(64);
   /** Observed demand beyond the forecast, tokens/s: what a plan within the step must add to it. */
@@ -78,6 +91,7 @@ export class FastLoop {
     this.#table = table;
     this.#roster = roster;
     this.#options = options;
+    this.ratePerSec = options.ratePerSec;
     const empty = () => new Float64Array(64);
     this.view = {
       slots: 0,
@@ -137,7 +151,7 @@ export class FastLoop {
     return (slot) => {
       if (!fair) {
         fair = new Float64Array(slots);
-        maxMinShares(this.#monitor.ratePerSec, this.#roster.weight, slots, this.#options.ratePerSec, fair);
+        maxMinShares(this.#monitor.ratePerSec, this.#roster.weight, slots, this.ratePerSec, fair);
       }
       return fair[slot]! < this.#monitor.ratePerSec[slot]!;
     };
@@ -203,6 +217,8 @@ export class FastLoop {
     view.slots = rows;
     view.tickMs = tickMs;
     let admitted = 0;
+    let admittedRequests = 0;
+    let denied = 0;
     let completions = 0;
     let durationNs = 0;
     let arrivals = 0;
@@ -217,13 +233,23 @@ export class FastLoop {
       view.denied[i] = Math.max(0, metered - data[at + c.admittedTokens]!, data[at + c.waitingTokens]!);
       view.borrowed[i] = data[at + c.borrowedTokens]!;
       admitted += data[at + c.admittedTokens]!;
+      admittedRequests += data[at + c.admitted]!;
+      denied += view.denied[i]!;
       completions += data[at + c.completions]!;
       durationNs += data[at + c.durationNs]!;
       arrivals += data[at + c.arrivals]!;
       demanded += asked;
     }
     if (arrivals > 0) this.#meanCost += (demanded / arrivals - this.#meanCost) / 10;
-    this.utilization.observe(admitted, this.#options.ratePerSec, tickMs, completions, durationNs);
+    this.utilization.observe(admitted, this.ratePerSec, tickMs, completions, durationNs);
+    Object.assign(this.sample, {
+      elapsedMs: tickMs,
+      admitted: admittedRequests,
+      admittedTokens: admitted,
+      deniedTokens: denied,
+      completions,
+      durationMs: durationNs / 1e6,
+    } satisfies LimiterSample);
     this.#monitor.observe(view);
   }
 

@@ -9,6 +9,7 @@ import type { Activity } from '../table/table.js';
 import { Decisions } from './decisions.js';
 import { type Explanation, explainPast, explanationOf } from './explain.js';
 import { type ControlledTable, FastLoop } from './fast-loop.js';
+import { type LimiterBounds, type LimitReason, RateLimiter } from './limiter.js';
 import { learnsRules, plan } from './plan.js';
 import type { Roster, RosterEntry } from './roster.js';
 
@@ -22,6 +23,8 @@ export type LoopOptions = Pick<
   adjust?: boolean;
   /** See `PlanInput`. */
   keepsSurplus?: boolean;
+  /** Between which rates the resource's own is to be found; `ratePerSec` is where that begins. Default: it is given. */
+  adaptive?: LimiterBounds;
 };
 
 /** What one step did, for whoever watches. Rates in tokens/s, tokens summed over the step. */
@@ -43,6 +46,9 @@ export interface StepReport {
   /** Sum of the targets' median and 0.9 quantile forecasts for the next step. */
   forecastQ50PerSec: number;
   forecastQ90PerSec: number;
+  /** The resource's limit in force, tokens/s, and why it is that: `fixed` where it is given. */
+  ratePerSec: number;
+  limit: LimitReason | 'fixed';
   utilization: number;
   inflation: number;
   /** What each part of the step took, ms. */
@@ -63,6 +69,10 @@ export interface StepRow {
 
 const q50 = quantileLevels.indexOf(0.5);
 const q90 = quantileLevels.indexOf(0.9);
+/** Smaller changes of the limit, as a part of it, are not worth an allocation. */
+const leastChange = 0.002;
+/** Ticks with requests but without a processing time, ms together, after which it is told that no limit can be found. */
+const blindMs = 10_000;
 /** Most steps that are made up for when the loop was held up. */
 const mostMissedSteps = 10;
 
@@ -80,6 +90,8 @@ export class ControlLoop {
   readonly #roster: Roster;
   readonly #rules = new AllocationRules();
   readonly #credits = new CreditBook();
+  readonly #limiter: RateLimiter | undefined;
+  #blindMs = 0;
   readonly #fast: FastLoop;
   readonly #decisions: Decisions;
   #frame: ForecastFrame | undefined;
@@ -107,13 +119,14 @@ export class ControlLoop {
     this.#engine = parts.engine;
     this.#roster = parts.roster;
     this.#onEvent = parts.onEvent;
+    const { adaptive, ratePerSec } = parts.options;
+    this.#limiter = adaptive && new RateLimiter(ratePerSec, adaptive);
     this.#fast = new FastLoop(parts.table, parts.roster, parts.options);
     this.#decisions = new Decisions({
       fast: this.#fast,
       roster: parts.roster,
       credits: this.#credits,
       allocator: parts.options.allocator,
-      ratePerSec: parts.options.ratePerSec,
       modeOf: (handle) => parts.table.modeOf?.(handle),
       nowMs: () => parts.table.nowMs(),
     });
@@ -154,8 +167,51 @@ export class ControlLoop {
     const activity = this.#table.collect();
     this.#sum(activity);
     if (this.#fast.tick(activity, tickMs)) this.#dirty = true;
+    if (this.#limiter) this.#adapt(this.#limiter, wallMs);
     if (learnsRules(this.#options)) this.#rules.tick(this.#fast.view.demand, tickMs / 1000);
     this.settle();
+  }
+
+  /**
+   * Lets the resource's own rate follow what it was found to serve. What is allocated goes down before the rate does,
+   * and up after it, so that the sums hold at every moment; nothing is minted by either.
+   */
+  #adapt(limiter: RateLimiter, wallMs: number): void {
+    const before = limiter.reason;
+    limiter.observe(this.#fast.sample);
+    this.#tellLimit(limiter, before, wallMs);
+    const { ratePerSec } = limiter;
+    const inForce = this.#fast.ratePerSec;
+    if (Math.abs(ratePerSec / inForce - 1) < leastChange) return;
+    const { burst } = this.#options;
+    if (ratePerSec > inForce) {
+      this.#table.setResource(ratePerSec, burst);
+      this.#fast.ratePerSec = ratePerSec;
+      this.#dirty = true;
+      return;
+    }
+    this.#fast.ratePerSec = ratePerSec;
+    this.#dirty = false;
+    this.#allocate();
+    try {
+      this.#table.setResource(ratePerSec, burst);
+    } catch (error) {
+      if (!(error instanceof ForetokenError) || error.code !== 'OVERCOMMITTED') throw error;
+      // A target was added in between: the next tick tries again.
+      this.#fast.ratePerSec = inForce;
+      this.#dirty = true;
+    }
+  }
+
+  #tellLimit(limiter: RateLimiter, before: LimitReason, wallMs: number): void {
+    const tell = (message: string) => this.#onEvent({ kind: 'limit', message, timeMs: wallMs });
+    if (limiter.reason === 'overloaded' && before !== 'overloaded')
+      tell(`the resource fell behind; its limit is ${Math.round(limiter.ratePerSec)} tokens/s for now`);
+    const { admitted, completions, elapsedMs } = this.#fast.sample;
+    if (completions > 0) this.#blindMs = Number.NEGATIVE_INFINITY;
+    if (completions > 0 || admitted === 0 || this.#blindMs >= blindMs) return;
+    this.#blindMs += elapsedMs;
+    if (this.#blindMs >= blindMs) tell('no processing times are reported with complete(), so the limit stays as it is');
   }
 
   /**
@@ -257,7 +313,7 @@ export class ControlLoop {
       extraPerSec: this.#fast.extraPerSec,
       isGreedy: this.#fast.greed(),
       level: this.#fast.level,
-      ratePerSec: this.#options.ratePerSec,
+      ratePerSec: this.#fast.ratePerSec,
       burst: this.#options.burst,
       deposited: this.#fast.deposited(slots),
       stepMs: this.#options.stepMs,
@@ -354,6 +410,8 @@ export class ControlLoop {
       ...this.#fast.takeCounts(),
       forecastQ50PerSec,
       forecastQ90PerSec,
+      ratePerSec: this.#fast.ratePerSec,
+      limit: this.#limiter?.reason ?? 'fixed',
       utilization: this.#fast.utilization.fraction,
       inflation: this.#fast.utilization.inflation,
       costMs: { collect: 0, store: 0, forecast: 0, plan: 0, apply: 0 },

@@ -4,7 +4,7 @@ import type { BucketTable } from '../table/table.js';
 import { openParts, type Parts, warmUp } from './assembly.js';
 import type { Explanation } from './explain.js';
 import { LateWarm } from './late-warm.js';
-import { ControlLoop, type StepReport } from './loop.js';
+import { ControlLoop, type LoopOptions, type StepReport } from './loop.js';
 import type { ControllerData } from './protocol.js';
 import { Roster, type RosterEntry } from './roster.js';
 
@@ -45,7 +45,14 @@ export class Shift {
     this.#nextStepMs = options.stepMs;
     this.#late = new LateWarm(parts, roster, options.stepMs, (message) => this.#tell('history', message));
     const { history, engine } = parts;
-    this.#loop = new ControlLoop({ table, options, history, engine, roster, onEvent: hooks.onEvent });
+    this.#loop = new ControlLoop({
+      table,
+      options: loopOptionsFor(table, options),
+      history,
+      engine,
+      roster,
+      onEvent: hooks.onEvent,
+    });
   }
 
   /** @throws ForetokenError HISTORY_UNAVAILABLE */
@@ -150,4 +157,12 @@ export class Shift {
   #tell(kind: ForetokenEvent['kind'], message: string): void {
     this.#hooks.onEvent({ kind, message, timeMs: Date.now() });
   }
+}
+
+function loopOptionsFor(table: BucketTable, options: ControllerData['options']): LoopOptions {
+  const { rate, minRatePerSec, maxRatePerSec } = options;
+  if (rate === 'fixed') return options;
+  // What an earlier controller of this table has found is where this one begins.
+  const ratePerSec = table.sums().resourceRate;
+  return { ...options, ratePerSec, adaptive: { minPerSec: minRatePerSec, maxPerSec: maxRatePerSec } };
 }

@@ -70,6 +70,10 @@ export class Ledger implements ControlledTable {
     this.#table.setBorrowShares(shares, slots);
   }
 
+  setResource(ratePerSec: number, burst: number): void {
+    this.#table.setResource(ratePerSec, burst);
+  }
+
   extendValidity(forMs: number): boolean {
     return this.#table.extendValidity(forMs);
   }

@@ -76,8 +76,11 @@ export class World {
   readonly members = new Map<string, Member>();
   nowMs = 0;
   #admitted = 0;
-  /** Least of admitted - rate * t so far: the resource law is that no later value lies above it by over burst. */
+  /** Least of admitted less what was allowed so far: the resource law is that no later value lies above it by over burst. */
   #lowest = 0;
+  /** What the resource's rate in force has allowed so far, and up to when, ms. */
+  #allowed = 0;
+  #allowedMs = 0;
 
   private constructor(options: LoopOptions, history: HistoryStore, capacity: number, script: Script) {
     this.options = options;
@@ -186,8 +189,10 @@ export class World {
   }
 
   #checkResource(): void {
-    const { ratePerSec, burst } = this.options;
-    const beyond = this.#admitted - (ratePerSec * this.nowMs) / 1000;
+    const { burst } = this.options;
+    this.#allowed += (this.table.sums().resourceRate * (this.nowMs - this.#allowedMs)) / 1000;
+    this.#allowedMs = this.nowMs;
+    const beyond = this.#admitted - this.#allowed;
     expect(beyond - this.#lowest).toBeLessThanOrEqual(burst + 1e-6);
     this.#lowest = Math.min(this.#lowest, beyond);
   }
