@@ -201,9 +201,7 @@ export class LstmForecaster implements Forecaster {
         'INVALID_ARGUMENT',
         `rows must be 0 to ${Math.min(this.#options.rows, demand.length)}, got ${rows}`,
       );
-    // In shared memory, so that it need not be copied once more to get to the worker.
-    const own = new Float64Array(new SharedArrayBuffer(8 * rows));
-    own.set(demand.subarray(0, rows));
+    const own = demand.slice(0, rows);
     // What is not a demand counts as none: one bad number would stay in a row's averages for ever.
     for (let row = 0; row < rows; row++)
       if (!(own[row]! >= 0 && own[row]! <= maxDemand)) own[row] = own[row]! > maxDemand ? maxDemand : 0;
