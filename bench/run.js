@@ -3,14 +3,20 @@
 import { parseArgs } from 'node:util';
 import { acquireBench, print } from './acquire.js';
 import { printStep, stepBench } from './step.js';
+import { printWarm, warmBench } from './warm.js';
 
-// `npm run bench -- --step 100000`: only the control step, for so many targets.
+// `npm run bench -- --step 100000`: only the control step, for so many targets; `--warm 10000`: only how long forecasters
+// take to take in the history after a restart.
 let values;
 try {
-  ({ values } = parseArgs({ options: { json: { type: 'boolean' }, step: { type: 'string' } } }));
-  const targets = Number(values.step ?? 1);
-  if (!(Number.isInteger(targets) && targets >= 1 && targets <= 1_000_000))
-    throw new Error(`--step: expected a whole number from 1 to 1000000, got ${JSON.stringify(values.step)}`);
+  ({ values } = parseArgs({
+    options: { json: { type: 'boolean' }, step: { type: 'string' }, warm: { type: 'string' } },
+  }));
+  for (const option of ['step', 'warm']) {
+    const targets = Number(values[option] ?? 1);
+    if (!(Number.isInteger(targets) && targets >= 1 && targets <= 1_000_000))
+      throw new Error(`--${option}: expected a whole number from 1 to 1000000, got ${JSON.stringify(values[option])}`);
+  }
 } catch (error) {
   console.error(`bench: ${error.message}`);
   process.exit(2);
@@ -19,6 +25,12 @@ if (values.step !== undefined) {
   const step = await stepBench(Number(values.step));
   if (values.json) console.log(JSON.stringify({ step }));
   else printStep(step);
+  process.exit(0);
+}
+if (values.warm !== undefined) {
+  const warm = await warmBench(Number(values.warm));
+  if (values.json) console.log(JSON.stringify({ warm }));
+  else printWarm(warm);
   process.exit(0);
 }
 const acquire = await acquireBench();
