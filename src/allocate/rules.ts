@@ -24,6 +24,12 @@ const decay = 0.99;
 /** Weight falls by e for every 1/100 by which a rule's loss exceeds the best one's. */
 const learningRate = 100;
 
+/** What the rules have lost so far; plain data that outlives the process. */
+export interface RulesRecord {
+  steps: number;
+  loss: number[];
+}
+
 /** What there is to divide in the step that begins. Arrays have one entry per element of `slots`. */
 export interface Division {
   /** The targets, by slot: what is known of a slot is kept under its number. */
@@ -71,6 +77,17 @@ export class AllocationRules {
   /** Weight of each rule in the last division, in the order of `ruleNames`; together 1. */
   get weights(): ReadonlyMap<string, number> {
     return new Map(ruleNames.map((name, r) => [name, this.#weight[r]!]));
+  }
+
+  record(): RulesRecord {
+    return { steps: this.#steps, loss: [...this.#loss] };
+  }
+
+  /** Goes on from what other rules had lost; of as many rules, else nothing happens. */
+  restore({ steps, loss }: RulesRecord): void {
+    if (loss.length !== rules) return;
+    this.#steps = steps;
+    this.#loss.set(loss);
   }
 
   /** Plays what was asked for in a tick, tokens per slot, to every rule's buckets. */

@@ -12,6 +12,7 @@ import { type ControlledTable, FastLoop } from './fast-loop.js';
 import { type LimiterBounds, type LimitReason, RateLimiter } from './limiter.js';
 import { learnsRules, plan } from './plan.js';
 import type { Roster, RosterEntry } from './roster.js';
+import type { KeptState, KeptTarget } from './state-file.js';
 
 export type LoopOptions = Pick<
   ResolvedOptions,
@@ -73,6 +74,8 @@ const q90 = quantileLevels.indexOf(0.9);
 const leastChange = 0.002;
 /** Ticks with requests but without a processing time, ms together, after which it is told that no limit can be found. */
 const blindMs = 10_000;
+/** How long a target that does not come back is remembered. */
+const keptMs = 7 * 24 * 3600 * 1000;
 /** Most steps that are made up for when the loop was held up. */
 const mostMissedSteps = 10;
 
@@ -91,6 +94,8 @@ export class ControlLoop {
   readonly #rules = new AllocationRules();
   readonly #credits = new CreditBook();
   readonly #limiter: RateLimiter | undefined;
+  /** What an earlier controller knew of targets that have not come yet, by name. */
+  readonly #kept = new Map<string, KeptTarget>();
   #blindMs = 0;
   readonly #fast: FastLoop;
   readonly #decisions: Decisions;
@@ -140,7 +145,10 @@ export class ControlLoop {
     const slot = this.#table.slotOf(entry.handle);
     const known = this.#roster.handles[slot];
     this.#grow(slot + 1);
-    if (known !== entry.handle) this.#forget(slot);
+    if (known !== entry.handle) {
+      this.#forget(slot);
+      this.#takeUp(entry.name, slot);
+    }
     this.#roster.put(entry, slot);
     this.#dirty = true;
   }
@@ -151,6 +159,40 @@ export class ControlLoop {
     this.#roster.remove(slot);
     this.#forget(slot);
     this.#dirty = true;
+  }
+
+  /** Goes on from what an earlier controller knew; of targets that come later as they come. */
+  restore(state: KeptState): void {
+    // Losses are of steps, so those of other steps mean something else.
+    if (state.stepMs === this.#options.stepMs) this.#rules.restore(state.rules);
+    if (state.limiter) this.#limiter?.restore(state.limiter);
+    for (const target of state.targets) this.#kept.set(target.name, target);
+    for (const [name, slot] of this.#roster.slots) this.#takeUp(name, slot);
+  }
+
+  /** What the next controller is to know. The targets are read as they are asked for. */
+  state(wallMs: number): KeptState {
+    return {
+      stepMs: this.#options.stepMs,
+      rules: this.#rules.record(),
+      targets: this.#keptTargets(wallMs),
+      ...(this.#limiter && { limiter: this.#limiter.record() }),
+    };
+  }
+
+  *#keptTargets(wallMs: number): Generator<KeptTarget> {
+    for (const [name, slot] of this.#roster.slots) {
+      const credit = this.#credits.balance(slot);
+      if (credit !== 0) yield { name, seenMs: wallMs, credit };
+    }
+    for (const target of this.#kept.values()) if (wallMs - target.seenMs < keptMs) yield target;
+  }
+
+  #takeUp(name: string, slot: number): void {
+    const kept = this.#kept.get(name);
+    if (!kept) return;
+    this.#kept.delete(name);
+    this.#credits.restore(slot, kept.credit);
   }
 
   /** The fast loop. */

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { toErrorRecord } from '../errors.js';
 import type { ForetokenEvent } from '../options.js';
 import type { BucketTable } from '../table/table.js';
@@ -7,6 +8,10 @@ import { LateWarm } from './late-warm.js';
 import { ControlLoop, type LoopOptions, type StepReport } from './loop.js';
 import type { ControllerData } from './protocol.js';
 import { Roster, type RosterEntry } from './roster.js';
+import { readState, writeState } from './state-file.js';
+
+/** What is not in the history is kept so often. */
+const keepMs = 10_000;
 
 export interface ShiftHooks {
   onEvent: (event: ForetokenEvent) => void;
@@ -25,6 +30,9 @@ export class Shift {
   #nextStepMs: number;
   #lastStepMs = 0;
   #stepping: Promise<void> | undefined;
+  #keeping: Promise<void> | undefined;
+  #keptAtMs = performance.now();
+  #keepFails = false;
   #settling = false;
   #ended = false;
   // With the first step, not at the start: only then are the targets of this run known by name.
@@ -58,7 +66,9 @@ export class Shift {
   /** @throws ForetokenError HISTORY_UNAVAILABLE */
   static async open(table: BucketTable, options: ControllerData['options'], hooks: ShiftHooks): Promise<Shift> {
     const roster = new Roster();
-    return new Shift(table, options, await openParts(options, table, roster, hooks.onEvent), roster, hooks);
+    const shift = new Shift(table, options, await openParts(options, table, roster, hooks.onEvent), roster, hooks);
+    await shift.#takeUp();
+    return shift;
   }
 
   /** Where the history lies. */
@@ -108,6 +118,8 @@ export class Shift {
     this.#ended = true;
     // Inference must not be cut off: a thread that ends during a run takes the process with it.
     await this.#stepping;
+    await this.#keeping;
+    await this.#keep();
     await this.#late.close();
     await this.#parts.close().catch((error: unknown) => this.#report('close', error));
   }
@@ -125,8 +137,46 @@ export class Shift {
     try {
       const report = await this.#loop.step(Date.now(), steps, this.withRows);
       if (report) this.#hooks.onStep(report);
+      this.#keepSometimes();
     } catch (error) {
       this.#report('step', error);
+    }
+  }
+
+  /** Beside the history; undefined where that is in memory. */
+  get #statePath(): string | undefined {
+    const { history } = this.#options;
+    return history === 'memory' ? undefined : join(history.path, 'controller-state.jsonl');
+  }
+
+  /** A state that cannot be read is told of and begun anew. */
+  async #takeUp(): Promise<void> {
+    if (this.#statePath === undefined) return;
+    try {
+      const state = await readState(this.#statePath);
+      if (state) this.#loop.restore(state);
+    } catch (error) {
+      this.#tell('history', `${toErrorRecord(error, 'HISTORY_UNAVAILABLE').message}; begun anew`);
+    }
+  }
+
+  #keepSometimes(): void {
+    if (this.#keeping || performance.now() - this.#keptAtMs < keepMs) return;
+    this.#keeping = this.#keep().finally(() => {
+      this.#keeping = undefined;
+    });
+  }
+
+  /** What cannot be written is told of once. */
+  async #keep(): Promise<void> {
+    if (this.#statePath === undefined) return;
+    this.#keptAtMs = performance.now();
+    try {
+      await writeState(this.#statePath, this.#loop.state(Date.now()));
+      this.#keepFails = false;
+    } catch (error) {
+      if (!this.#keepFails) this.#tell('history', `state not kept: ${toErrorRecord(error, 'WORKER_FAILED').message}`);
+      this.#keepFails = true;
     }
   }
 

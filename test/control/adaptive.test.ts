@@ -1,8 +1,12 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { readState } from '../../src/control/state-file.js';
 import { Foretoken, type ForetokenEvent, type ForetokenOptions, type StepReport } from '../../src/index.js';
 
 function folder(): string {
@@ -112,4 +116,46 @@ describe('a rate that is to be found', () => {
     const second = await openWith({ ...adaptive, name });
     second.foretoken.target('a');
   });
+});
+
+describe('what a controller has learnt', () => {
+  it('is there again after a restart', async () => {
+    const history = { path: folder() };
+    const first = await openWith({ ...adaptive, history });
+    const target = first.foretoken.addTarget('a');
+    const timer = setInterval(() => {
+      for (let i = 0; i < 20; i++) if (target.tryAcquire()) target.complete({ durationMs: 1 });
+    }, 10);
+    onTestFinished(() => clearInterval(timer));
+    const before = await report(first.foretoken, ({ ratePerSec }) => ratePerSec > 1100);
+    clearInterval(timer);
+    await first.foretoken.close();
+
+    const second = await openWith({ ...adaptive, history });
+    const after = await report(second.foretoken, () => true);
+    expect(after.ratePerSec).toBeGreaterThanOrEqual(0.9 * before.ratePerSec);
+    await second.foretoken.close();
+
+    // Begun anew, and told, once each, that it was and that it cannot be kept.
+    writeFileSync(join(history.path, 'controller-state.jsonl'), 'something else');
+    mkdirSync(join(history.path, 'controller-state.jsonl.new'));
+    const third = await openWith({ ...adaptive, history });
+    expect((await report(third.foretoken, () => true)).ratePerSec).toBeCloseTo(1000, 3);
+    await third.foretoken.close();
+    const told = third.events.map(({ message }) => message);
+    expect(told.filter((message) => message.includes('begun anew'))).toHaveLength(1);
+    expect(told.filter((message) => message.includes('state not kept'))).toHaveLength(1);
+  }, 60_000);
+
+  it('is kept every ten seconds, so that a kill loses no more', async () => {
+    const path = folder();
+    const child = fileURLToPath(new URL('./child.js', import.meta.url));
+    const running = spawn(process.execPath, [child, 'run', path], { stdio: ['ignore', 'ignore', 'inherit'] });
+    onTestFinished(() => void running.kill('SIGKILL'));
+    const file = join(path, 'controller-state.jsonl');
+    while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 100));
+    running.kill('SIGKILL');
+    await once(running, 'exit');
+    expect(await readState(file)).toMatchObject({ stepMs: 100 });
+  }, 60_000);
 });
