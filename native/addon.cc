@@ -218,18 +218,25 @@ uint64_t ticketIn(const Frame& frame) noexcept {
   return ticket;
 }
 
+// Slot and cost of a request in the frame that would wait; kDenied, or why it is no request.
+int32_t waitRefusal(Attachment& a, Slot& slot, uint64_t& cost) noexcept {
+  const double* f = a.fields;
+  if (!a.open()) return kClosed;
+  if (!slotOf(f[kHandle], slot) || !a.table.isLive(slot)) return kBadHandle;
+  cost = costOf(a, f[kCost]);
+  if (cost > 0) return kDenied;
+  return f[kCost] >= a.largestCost ? kTooLarge : kBadCost;
+}
+
 // Frame: handle, cost. Back: kDenied, or why it is no request.
 napi_value turnAwayHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
   double* f = a.fields;
   Slot slot{};
-  if (!a.open()) f[kDecision] = kClosed;
-  else if (!slotOf(f[kHandle], slot) || !a.table.isLive(slot)) f[kDecision] = kBadHandle;
-  else if (const uint64_t cost = costOf(a, f[kCost]); cost == 0) f[kDecision] = f[kCost] >= a.largestCost ? kTooLarge : kBadCost;
-  else {
-    a.table.turnAway(slot, cost);
-    f[kDecision] = kDenied;
-  }
+  uint64_t cost = 0;
+  const int32_t refusal = waitRefusal(a, slot, cost);
+  if (refusal == kDenied) a.table.turnAway(slot, cost);
+  f[kDecision] = refusal;
   return nullptr;
 }
 
@@ -238,20 +245,20 @@ napi_value joinLineHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
   double* f = a.fields;
   Slot slot{};
-  if (!a.open()) f[kDecision] = kClosed;
-  else if (!slotOf(f[kHandle], slot) || !a.table.isLive(slot)) f[kDecision] = kBadHandle;
-  else if (const uint64_t cost = costOf(a, f[kCost]); cost == 0) f[kDecision] = f[kCost] >= a.largestCost ? kTooLarge : kBadCost;
-  else {
-    if (a.seat == kSeats) a.seat = a.table.takeSeat();
-    f[kDecision] = static_cast<int32_t>(a.seat == kSeats ? static_cast<int32_t>(kNoSeat) : static_cast<int32_t>(kOwn));
-    if (a.seat == kSeats) {
-      a.table.turnAway(slot, cost);
-      return nullptr;
-    }
-    a.table.showLife(a.seat, a.clock() + kHoldNs);
-    const uint64_t ticket = a.table.joinLine(slot, cost);
-    std::memcpy(&f[kTicket], &ticket, sizeof ticket);
+  uint64_t cost = 0;
+  const int32_t refusal = waitRefusal(a, slot, cost);
+  f[kDecision] = refusal;
+  if (refusal != kDenied) return nullptr;
+  if (a.seat == kSeats) a.seat = a.table.takeSeat();
+  if (a.seat == kSeats) {
+    f[kDecision] = kNoSeat;
+    a.table.turnAway(slot, cost);
+    return nullptr;
   }
+  f[kDecision] = kOwn;
+  a.table.showLife(a.seat, a.clock() + kHoldNs);
+  const uint64_t ticket = a.table.joinLine(slot, cost);
+  std::memcpy(&f[kTicket], &ticket, sizeof ticket);
   return nullptr;
 }
 
