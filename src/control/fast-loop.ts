@@ -2,7 +2,7 @@ import { borrowShares, maxMinShares } from '../allocate/shares.js';
 import { correct } from '../monitor/adjuster.js';
 import { Monitor, type TickView, Utilization } from '../monitor/monitor.js';
 import type { Activity, BucketTable } from '../table/table.js';
-import type { LimiterSample } from './limiter.js';
+import { emptySample, type LimiterSample } from './limiter.js';
 import { depositRoom } from './plan.js';
 import type { Roster } from './roster.js';
 
@@ -53,14 +53,7 @@ export class FastLoop {
   readonly view: TickView;
   readonly utilization = new Utilization();
   /** What the last tick saw of the resource. */
-  readonly sample: LimiterSample = {
-    elapsedMs: 0,
-    admitted: 0,
-    admittedTokens: 0,
-    deniedTokens: 0,
-    completions: 0,
-    durationMs: 0,
-  };
+  readonly sample = emptySample();
   /** The resource's limit in force, tokens/s. */
   ratePerSec: number;
   level = new Float64Array(64);

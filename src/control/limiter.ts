@@ -223,7 +223,8 @@ export class RateLimiter {
 const within = (ratePerSec: number, { minPerSec, maxPerSec }: LimiterBounds): number =>
   Math.max(minPerSec, Math.min(maxPerSec, ratePerSec));
 
-const emptySample = (): LimiterSample => ({
+/** Nothing seen yet. */
+export const emptySample = (): LimiterSample => ({
   elapsedMs: 0,
   admitted: 0,
   admittedTokens: 0,
