@@ -225,10 +225,9 @@ export class TargetBook {
    * rest; without it, nothing may lie idle, so what is not reserved is divided by weight.
    */
   #applyFallbacks(changed: readonly Known[]): void {
-    const { minRatePerSec: ratePerSec, burst, borrow, rate } = this.#options;
+    const { minRatePerSec: ratePerSec, burst, borrow } = this.#options;
     if (borrow) {
-      // The table goes by its rate of now, which may fall.
-      if (rate === 'adaptive') this.#checkReserved(this.#everyone());
+      // The table goes by its rate of now, which may be above the least; their parts of the burst, which stays, tell.
       for (const { handle, settings } of changed)
         try {
           this.#table.setFallback(handle, settings.reservation, (burst * settings.reservation) / ratePerSec);
