@@ -121,3 +121,35 @@ export function fill(
   }
   return raiseTo(rising > 0 ? Math.min(above, below + Math.max(0, missing) / rising) : below);
 }
+
+/**
+ * Fills buckets up to sizes in the proportion of `claims`: gives max(0, c · claim - held), with the one c at which
+ * the gifts add up to the budget. Whoever already has more than its size drops out, which lowers c for the others, so
+ * nobody comes back and a few passes settle it.
+ * @param out receives the gifts; may be `claims`. All equal when nobody claims anything
+ */
+export function topUp(
+  claims: Float64Array,
+  held: ArrayLike<number>,
+  count: number,
+  budget: number,
+  out: Float64Array,
+): void {
+  let scale = Number.POSITIVE_INFINITY;
+  for (let settled = false; !settled; ) {
+    let claimed = 0;
+    let has = budget;
+    for (let i = 0; i < count; i++) {
+      if (!(scale * claims[i]! > held[i]!)) continue;
+      claimed += claims[i]!;
+      has += Math.max(0, held[i]!);
+    }
+    if (!(claimed > 0)) {
+      out.fill(budget / count, 0, count);
+      return;
+    }
+    settled = has / claimed >= scale;
+    scale = Math.min(scale, has / claimed);
+  }
+  for (let i = 0; i < count; i++) out[i] = Math.max(0, scale * claims[i]! - Math.max(0, held[i]!));
+}

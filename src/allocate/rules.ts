@@ -1,33 +1,57 @@
 import { quantileCount, quantileLevels } from '../forecast/forecaster.js';
+import { topUp } from './fill.js';
+import { PastDemand, pastNames } from './past-demand.js';
 
-/** Moving averages of past demand among the rules, by span in steps; 1 is the last step. */
-const spans = [1, 3, 10, 30] as const;
-const levels = [0.5, 0.75, 0.9, 0.97] as const;
+/**
+ * Quantiles of the forecast, raised to a power. Under overload a token is worth most where it is surest to be used,
+ * and who asks for most is surest: hence a power above 1.
+ */
+const quantileClaims = [
+  { level: 0.75, power: 1 },
+  { level: 0.9, power: 1 },
+  { level: 0.97, power: 1 },
+  { level: 0.99, power: 1 },
+  { level: 0.75, power: 1.5 },
+  { level: 0.9, power: 1.5 },
+  { level: 0.97, power: 1.5 },
+] as const;
+const levelIndex = quantileClaims.map(({ level }) => quantileLevels.indexOf(level));
 
 /** Ways to turn forecasts and the past into what each target is taken to ask for. */
-export const ruleNames: readonly string[] = [
-  ...levels.map((level) => `q${level * 100}`),
+const claimNames: readonly string[] = [
+  ...quantileClaims.map(({ level, power }) => `q${level * 100}${power === 1 ? '' : `^${power}`}`),
   'common',
-  ...spans.map((span) => (span === 1 ? 'last' : `ewma${span}`)),
+  ...pastNames,
 ];
+const commonClaim = quantileClaims.length;
 
+/**
+ * The rules: each claim with buckets as large as what they are given in the step, and again, marked by `+`, with
+ * buckets that have room for what they hold besides. Held tokens are worth keeping where steps are short and demand
+ * comes in bursts; under a long overload they lie with those who need least, and the room is worth more elsewhere.
+ */
+export const ruleNames: readonly string[] = [...claimNames, ...claimNames.map((name) => `${name}+`)];
 const rules = ruleNames.length;
-const levelIndex = levels.map((level) => quantileLevels.indexOf(level));
-const commonRule = levels.length;
-const firstAverage = commonRule + 1;
+const claimOf = (rule: number): number => rule % claimNames.length;
+const keepsHeld = (rule: number): boolean => rule >= claimNames.length;
+
 /** Until there are losses the 0.9 quantile decides: it needs no tail, which a forecast knows least. */
-const priorRule = levels.indexOf(0.9);
+const priorRule = ruleNames.indexOf('q90');
 /** Steps after which the losses count as much as the prior. */
 const priorSteps = 10;
 /** A step's loss counts half after 69 steps. */
 const decay = 0.99;
-/** Weight falls by e for every 1/100 by which a rule's loss exceeds the best one's. */
+/** Weight falls by e for every 1/100 of the geometric mean of best loss and demand by which a rule's loss exceeds the best. */
 const learningRate = 100;
+/** A rule of less than this part of the heaviest one's weight counts for nothing, and is not worked out for the real buckets. */
+const leastWeight = 1e-3;
 
 /** What the rules have lost so far; plain data that outlives the process. */
 export interface RulesRecord {
   steps: number;
   loss: number[];
+  /** Tokens asked for, discounted as the losses are. */
+  demand: number;
 }
 
 /** What there is to divide in the step that begins. Arrays have one entry per element of `slots`. */
@@ -50,6 +74,14 @@ export interface Division {
   burst: number;
 }
 
+/** How a budget is divided; one entry per slot of the division. */
+export interface Divided {
+  /** Tokens each is to get above its floor: what an allocator is to share the rest out by. */
+  demand: Float64Array;
+  /** Part of the burst above the least buckets that each is to have; together 1. */
+  burstShare: Float64Array;
+}
+
 /**
  * Learns by which rule a budget is divided best among these targets: every rule's buckets are played in the
  * shadow of the real ones, tick by tick, and what each would have denied is its loss. Weights fall
@@ -63,15 +95,21 @@ export class AllocationRules {
   readonly #loss = new Float64Array(rules);
   readonly #stepLoss = new Float64Array(rules);
   readonly #weight = new Float64Array(rules);
-  #size = 0;
-  #average = new Float64Array(0);
-  #asked = new Float64Array(0);
-  #known = new Uint8Array(0);
-  #proposed: Float64Array[] = [];
-  #level: Float64Array[] = [];
-  #rate: Float64Array[] = [];
-  #cap: Float64Array[] = [];
+  readonly #past = new PastDemand();
+  /** Tokens claimed, one array per claim, one entry per slot of the division. */
+  #claims: Float64Array[] = [];
+  /** One entry per slot of the division: what buckets hold, what a rule gives them, what room it leaves them. */
+  #held = new Float64Array(0);
+  #gift = new Float64Array(0);
+  #room = new Float64Array(0);
+  #capacity = 0;
+  /** The shadow buckets, by slot and rule, `[slot * rules + rule]`: tokens, tokens/s, tokens. */
+  #level = new Float32Array(0);
+  #rate = new Float32Array(0);
+  #size = new Float32Array(0);
   #slots: readonly number[] = [];
+  /** Tokens asked for, discounted as losses are. */
+  #demand = 0;
   #steps = 0;
 
   /** Weight of each rule in the last division, in the order of `ruleNames`; together 1. */
@@ -80,132 +118,160 @@ export class AllocationRules {
   }
 
   record(): RulesRecord {
-    return { steps: this.#steps, loss: [...this.#loss] };
+    return { steps: this.#steps, loss: [...this.#loss], demand: this.#demand };
   }
 
   /** Goes on from what other rules had lost; of as many rules, else nothing happens. */
-  restore({ steps, loss }: RulesRecord): void {
+  restore({ steps, loss, demand }: RulesRecord): void {
     if (loss.length !== rules) return;
     this.#steps = steps;
     this.#loss.set(loss);
+    this.#demand = demand;
   }
 
   /** Plays what was asked for in a tick, tokens per slot, to every rule's buckets. */
   tick(demand: ArrayLike<number>, seconds: number): void {
-    for (const slot of this.#slots) this.#asked[slot]! += demand[slot]!;
-    for (let r = 0; r < rules; r++) {
-      const level = this.#level[r]!;
-      const rate = this.#rate[r]!;
-      const cap = this.#cap[r]!;
-      let denied = 0;
-      for (const slot of this.#slots) {
-        const asked = demand[slot]!;
-        const left = Math.min(cap[slot]!, level[slot]! + rate[slot]! * seconds) - asked;
-        if (left < 0) denied -= left;
-        level[slot] = Math.max(0, left);
+    const level = this.#level;
+    const rate = this.#rate;
+    const size = this.#size;
+    const loss = this.#stepLoss;
+    for (const slot of this.#slots) {
+      const asked = demand[slot]!;
+      this.#past.ask(slot, asked);
+      for (let r = 0, at = slot * rules; r < rules; r++, at++) {
+        const left = Math.min(size[at]!, level[at]! + rate[at]! * seconds) - asked;
+        if (left < 0) loss[r]! -= left;
+        level[at] = Math.max(0, left);
       }
-      this.#stepLoss[r]! += denied;
     }
   }
 
   /** Forgets a slot, because it was given to another target. */
   reset(slot: number): void {
-    if (slot < this.#size) this.#known[slot] = 0;
+    this.#past.reset(slot);
   }
 
-  /**
-   * Divides what there is for the step that begins, or anew for the rest of it.
-   * @param out receives demand in tokens, one per slot of the division: what an allocator is to share out by
-   */
-  divide(division: Division, out: Float64Array): void {
-    const { slots, quantiles, common, held, floor, budget, stepS, leastBurst, burst } = division;
+  /** Divides what there is for the step that begins, or anew for the rest of it. */
+  divide(division: Division): Divided {
+    const { slots, held, floor, budget, stepS, leastBurst, burst } = division;
+    const count = slots.length;
     this.#grow(slots.reduce((most, slot) => Math.max(most, slot + 1), 0));
     this.#slots = slots;
-    let floors = 0;
-    slots.forEach((slot, i) => {
-      floors += floor[i]!;
-      if (!this.#known[slot]) {
-        this.#known[slot] = 1;
-        for (let s = 0; s < spans.length; s++) this.#average[slot * spans.length + s] = this.#asked[slot]!;
-        for (let r = 0; r < rules; r++) this.#level[r]![slot] = Math.max(0, held[i]!);
-      }
-      levelIndex.forEach((level, r) => {
-        this.#proposed[r]![i] = quantiles[i * quantileCount + level]!;
-      });
-      this.#proposed[commonRule]![i] = Math.max(0, common[i]! - floor[i]!);
-      for (let s = 0; s < spans.length; s++)
-        this.#proposed[firstAverage + s]![i] = this.#average[slot * spans.length + s]!;
-    });
+    this.#claim(division);
     this.#weigh();
-    const count = slots.length;
-    const rest = Math.max(0, budget - floors);
     const spare = Math.max(0, burst - leastBurst * count);
-    out.fill(0, 0, count);
+    const divided: Divided = { demand: new Float64Array(count), burstShare: new Float64Array(count) };
     for (let r = 0; r < rules; r++) {
-      const proposed = this.#proposed[r]!;
-      let sum = 0;
-      for (let i = 0; i < count; i++) sum += proposed[i]!;
+      const weight = this.#weight[r]!;
+      if (weight > 0) {
+        // The real buckets hold something else than this rule's.
+        this.#held.set(held);
+        const room = this.#give(r, floor, budget);
+        for (let i = 0; i < count; i++) {
+          divided.demand[i]! += weight * this.#gift[i]!;
+          divided.burstShare[i]! += (weight * this.#room[i]!) / room;
+        }
+      }
+      for (let i = 0; i < count; i++) this.#held[i] = this.#level[slots[i]! * rules + r]!;
+      const room = this.#give(r, floor, budget);
       for (let i = 0; i < count; i++) {
-        const slot = slots[i]!;
-        const share = sum > 0 ? proposed[i]! / sum : 1 / count;
-        out[i]! += this.#weight[r]! * share * budget;
-        const tokens = floor[i]! + rest * share;
-        this.#rate[r]![slot] = tokens / stepS;
-        const cap = leastBurst + (spare * tokens) / budget;
-        this.#cap[r]![slot] = cap;
-        this.#level[r]![slot] = Math.min(this.#level[r]![slot]!, cap);
+        const at = slots[i]! * rules + r;
+        const size = leastBurst + (spare * this.#room[i]!) / room;
+        this.#level[at] = Math.min(this.#level[at]!, size);
+        this.#rate[at] = (floor[i]! + this.#gift[i]!) / stepS;
+        this.#size[at] = size;
       }
     }
+    return divided;
   }
 
   /** Ends the step that was played: its losses count, and the averages move on. */
   endStep(): void {
+    this.#demand = decay * this.#demand + this.#past.endStep(this.#slots);
     for (let r = 0; r < rules; r++) {
       this.#loss[r] = decay * this.#loss[r]! + this.#stepLoss[r]!;
       this.#stepLoss[r] = 0;
     }
-    for (const slot of this.#slots) {
-      for (let s = 0; s < spans.length; s++) {
-        const at = slot * spans.length + s;
-        this.#average[at]! += (this.#steps === 1 ? 1 : 2 / (spans[s]! + 1)) * (this.#asked[slot]! - this.#average[at]!);
-      }
-      this.#asked[slot] = 0;
-    }
     this.#steps++;
+  }
+
+  /** Works out every claim, tokens. */
+  #claim({ slots, quantiles, common, held, floor }: Division): void {
+    slots.forEach((slot, i) => {
+      if (this.#past.meet(slot)) this.#level.fill(Math.max(0, held[i]!), slot * rules, (slot + 1) * rules);
+      quantileClaims.forEach(({ power }, c) => {
+        const quantile = quantiles[i * quantileCount + levelIndex[c]!]!;
+        this.#claims[c]![i] = power === 1 ? quantile : quantile ** power;
+      });
+      this.#claims[commonClaim]![i] = Math.max(0, common[i]! - floor[i]!);
+      for (let p = 0; p < pastNames.length; p++) this.#claims[commonClaim + 1 + p]![i] = this.#past.claim(slot, p);
+    });
+  }
+
+  /**
+   * What a rule gives each above its floor to buckets that hold `#held`, into `#gift`; and what room each is to have,
+   * into `#room`.
+   * @returns all the room
+   */
+  #give(rule: number, floor: ArrayLike<number>, budget: number): number {
+    const claims = this.#claims[claimOf(rule)]!;
+    const held = this.#held;
+    const gift = this.#gift;
+    const room = this.#room;
+    const count = floor.length;
+    let rest = budget;
+    for (let i = 0; i < count; i++) rest -= floor[i]!;
+    rest = Math.max(0, rest);
+    if (claimOf(rule) < commonClaim) topUp(claims, held, count, rest, gift);
+    else {
+      let sum = 0;
+      for (let i = 0; i < count; i++) sum += claims[i]!;
+      for (let i = 0; i < count; i++) gift[i] = rest * (sum > 0 ? claims[i]! / sum : 1 / count);
+    }
+    const keeps = keepsHeld(rule);
+    let all = 0;
+    for (let i = 0; i < count; i++) {
+      room[i] = floor[i]! + gift[i]! + (keeps ? Math.max(0, held[i]!) : 0);
+      all += room[i]!;
+    }
+    return all;
   }
 
   #weigh(): void {
     let best = Number.POSITIVE_INFINITY;
     for (let r = 0; r < rules; r++) best = Math.min(best, this.#loss[r]!);
+    // What is rare comes by chance: the less is denied of all, the more of it a difference must be to mean something,
+    // as the spread of a count is its root.
+    const yardstick = Math.sqrt(best * this.#demand);
     const trust = this.#steps / (this.#steps + priorSteps);
+    for (let r = 0; r < rules; r++) {
+      const excess = yardstick > 0 ? (this.#loss[r]! - best) / yardstick : this.#loss[r]! > best ? 1 : 0;
+      this.#weight[r] = trust * Math.exp(-learningRate * excess) + (r === priorRule ? 1 - trust : 0);
+    }
+    const most = this.#weight.reduce((a, b) => Math.max(a, b), 0);
     let sum = 0;
     for (let r = 0; r < rules; r++) {
-      // Where the best denied nothing, any denial is far off.
-      const excess = best > 0 ? this.#loss[r]! / best - 1 : this.#loss[r]! > 0 ? 1 : 0;
-      this.#weight[r] = trust * Math.exp(-learningRate * excess) + (r === priorRule ? 1 - trust : 0);
+      if (this.#weight[r]! < leastWeight * most) this.#weight[r] = 0;
       sum += this.#weight[r]!;
     }
     for (let r = 0; r < rules; r++) this.#weight[r]! /= sum;
   }
 
   #grow(slots: number): void {
-    if (slots <= this.#size) return;
-    this.#size = Math.max(slots, this.#size * 2);
-    const bigger = (array: Float64Array, length: number): Float64Array<ArrayBuffer> => {
-      const grown = new Float64Array(length);
+    if (slots <= this.#capacity) return;
+    this.#capacity = Math.max(slots, this.#capacity * 2);
+    const bigger = (array: Float32Array): Float32Array<ArrayBuffer> => {
+      const grown = new Float32Array(this.#capacity * rules);
       grown.set(array);
       return grown;
     };
-    const each = (arrays: Float64Array[]) =>
-      Array.from({ length: rules }, (_, r) => bigger(arrays[r] ?? new Float64Array(0), this.#size));
-    this.#average = bigger(this.#average, this.#size * spans.length);
-    this.#asked = bigger(this.#asked, this.#size);
-    const known = new Uint8Array(this.#size);
-    known.set(this.#known);
-    this.#known = known;
-    this.#proposed = each(this.#proposed);
-    this.#level = each(this.#level);
-    this.#rate = each(this.#rate);
-    this.#cap = each(this.#cap);
+    this.#level = bigger(this.#level);
+    this.#rate = bigger(this.#rate);
+    this.#size = bigger(this.#size);
+    this.#claims = claimNames.map(() => new Float64Array(this.#capacity));
+    this.#held = new Float64Array(this.#capacity);
+    this.#gift = new Float64Array(this.#capacity);
+    this.#room = new Float64Array(this.#capacity);
+    this.#past.grow(this.#capacity);
   }
 }

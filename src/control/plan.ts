@@ -116,6 +116,7 @@ export function plan(input: PlanInput): Plan {
   });
   const leastOfAll = Math.min(input.leastBurst, burst / count);
   const demand = new Float64Array(count);
+  let burstShare: Float64Array | undefined;
   let probability = 1;
   const keepsSurplus = !borrow && (input.keepsSurplus ?? false);
   if (borrow || keepsSurplus) {
@@ -152,8 +153,12 @@ export function plan(input: PlanInput): Plan {
   const free = Math.max(0, burst - (input.deposited ?? 0));
   const leastBurst = Math.min(input.leastBurst, free / count);
   const shared = Math.max(0, Math.min(burst * (borrow ? 1 - reservoirPart : 1), free) - leastBurst * count);
+  const partOf = (i: number): number => {
+    if (burstShare) return burstShare[i]!;
+    return spread > 0 ? rates[i]! / spread : borrow ? 0 : 1 / count;
+  };
   rows.forEach((slot, i) => {
-    const part = spread > 0 ? (shared * rates[i]!) / spread : borrow ? 0 : shared / count;
+    const part = shared * partOf(i);
     // A bucket larger than a step fills would lie empty, while the reservoir is filled for everyone.
     const own = leastBurst + (borrow ? Math.min(part, rates[i]! * Math.max(1, stepS)) : part);
     // What lies in a bucket that cannot hold a request is lost to everyone until it overflows.
@@ -181,7 +186,9 @@ export function plan(input: PlanInput): Plan {
     }
     if (input.rules && learnsRules(input)) {
       const division = { slots: rows, quantiles, common: gifts, held, floor: least, budget, stepS };
-      input.rules.divide({ ...division, leastBurst: leastOfAll, burst }, demand);
+      const divided = input.rules.divide({ ...division, leastBurst: leastOfAll, burst });
+      demand.set(divided.demand);
+      burstShare = divided.burstShare;
     }
     return common;
   }

@@ -97,8 +97,8 @@ const fieldsOf = (value: unknown): Record<string, unknown> =>
 const isAmount = (value: unknown): value is number => Number.isFinite(value) && (value as number) >= 0;
 
 function isRules(value: unknown): value is RulesRecord {
-  const { steps, loss } = fieldsOf(value);
-  return isAmount(steps) && Array.isArray(loss) && loss.every(isAmount);
+  const { steps, loss, demand } = fieldsOf(value);
+  return isAmount(steps) && isAmount(demand) && Array.isArray(loss) && loss.every(isAmount);
 }
 
 function isLimiter(value: unknown): value is LimiterRecord {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { ruleNames } from '../../src/allocate/rules.js';
 import { type KeptState, readState, writeState } from '../../src/control/state-file.js';
 import { World } from './world.js';
 
@@ -15,7 +16,7 @@ function folder(): string {
 const state: KeptState = {
   stepMs: 1000,
   limiter: { ratePerSec: 700, bestMs: 2, reported: 1 },
-  rules: { steps: 9, loss: [1, 2, 3] },
+  rules: { steps: 9, loss: [1, 2, 3], demand: 40 },
   targets: [
     { name: 'a\n"quoted" ü', seenMs: 5, credit: -3.5 },
     { name: 'b', seenMs: 6, credit: 0 },
@@ -82,7 +83,7 @@ describe('a controller’s state on disk', () => {
     const record = fc.record({
       format: or('foretoken-controller-state-1'),
       stepMs: or(1000),
-      rules: mostly(fc.record({ steps: or(9), loss: or(new Array(9).fill(1)) })),
+      rules: mostly(fc.record({ steps: or(9), loss: or(new Array(9).fill(1)), demand: or(40) })),
       limiter: mostly(fc.record({ ratePerSec: or(700), bestMs: or(2), reported: or(1) })),
     });
     const target = fc.record({ name: or('a'), seenMs: or(5), credit: or(-3.5) });
@@ -130,12 +131,12 @@ describe('a loop that goes on from another’s state', () => {
     const next = await World.open({ ...options, adaptive: { minPerSec: 100, maxPerSec: 5000 } });
     // Slots are given out anew.
     next.add('b');
-    next.loop.restore({ ...kept, rules: { steps: 3, loss: new Array(9).fill(2) } });
+    next.loop.restore({ ...kept, rules: { steps: 3, loss: new Array(ruleNames.length).fill(2), demand: 50 } });
     next.add('a');
     const again = next.loop.state(1000);
     const byName = (targets: Iterable<{ name: string }>) => [...targets].sort((x, y) => (x.name < y.name ? -1 : 1));
     expect(byName(again.targets)).toEqual(byName(kept.targets));
-    expect(again.rules).toEqual({ steps: 3, loss: new Array(9).fill(2) });
+    expect(again.rules).toEqual({ steps: 3, loss: new Array(ruleNames.length).fill(2), demand: 50 });
     expect(again.limiter).toEqual(kept.limiter);
     // What has been gone for a week is forgotten.
     expect([...next.loop.state(8 * 24 * 3600 * 1000).targets].map(({ name }) => name).sort()).toEqual(['a', 'b']);
@@ -144,7 +145,7 @@ describe('a loop that goes on from another’s state', () => {
   it('of other steps takes its credits, and not what was counted in steps', async () => {
     const next = await World.open({ ...options, stepMs: 2000 });
     next.add('b');
-    next.loop.restore({ ...state, rules: { steps: 3, loss: new Array(9).fill(2) } });
+    next.loop.restore({ ...state, rules: { steps: 3, loss: new Array(ruleNames.length).fill(2), demand: 50 } });
     next.loop.restore({ ...state, targets: [{ name: 'b', seenMs: 1, credit: 7 }] });
     expect([...next.loop.state(1).targets]).toContainEqual({ name: 'b', seenMs: 1, credit: 7 });
     expect(next.loop.state(1).rules.steps).toBe(0);
