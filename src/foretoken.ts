@@ -19,6 +19,7 @@ import {
   type TargetOptions,
   targetModes,
 } from './options.js';
+import type { ShadowReport } from './shadow/report.js';
 import { Leases } from './table/leases.js';
 import type { TargetMode } from './table/native.js';
 import { BucketTable, type RoleState } from './table/table.js';
@@ -344,6 +345,17 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     return this.#controller.explain(name, atMs);
   }
 
+  /**
+   * What was denied so far, live and by each shadow of the option `shadow`, of the same requests. Of the last step that
+   * the shadows have played; empty where there are none.
+   * @throws NO_CONTROLLER without a controller, when it has died, and where another process controls; CLOSED
+   */
+  async shadows(): Promise<ShadowReport> {
+    this.#open('shadows');
+    if (!this.#controller) throw new ForetokenError('NO_CONTROLLER', 'shadows: opened without a controller');
+    return this.#controller.shadows();
+  }
+
   /** For `workerData` or a message: lets another thread of this process `attach`, which brings a cost function along. */
   share(): ForetokenShare {
     this.#open('share');
@@ -431,5 +443,6 @@ const entryOf = ({ name, handle, settings }: Known): RosterEntry => ({
   reservation: settings.reservation,
   weight: settings.weight,
   limit: settings.limit,
+  limitBurst: settings.limitBurst,
   throttlingCost: settings.throttlingCost,
 });

@@ -12,8 +12,10 @@ export type {
   ForetokenOptions,
   HistoryOptions,
   RequestInfo,
+  ShadowOptions,
   TargetOptions,
 } from './options.js';
+export type { ShadowOutcome, ShadowReport, TargetOutcome } from './shadow/report.js';
 export type { TargetMode } from './table/native.js';
 export { listRegions, type RegionInfo, removeRegion } from './table/regions.js';
 export type { PeekResult, RoleState } from './table/table.js';

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { ForecastEngine, type ResolvedForecasts } from '../forecast/engine.js';
 import { openDuckDbHistory } from '../history/duckdb.js';
 import { openMemoryHistory } from '../history/memory.js';
-import type { HistoryStore } from '../history/store.js';
+import type { DemandMatrix, HistoryStore } from '../history/store.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
 import type { BucketTable } from '../table/table.js';
 import type { Roster } from './roster.js';
@@ -71,9 +71,15 @@ export async function openParts(
  * Brings the forecasters to where the history left off. Once the targets are known, because a row is a
  * target's slot in this run's table.
  */
-export async function warmUp(parts: Parts, roster: Roster, stepMs: number): Promise<number> {
+export async function warmUp(
+  parts: Parts,
+  roster: Roster,
+  stepMs: number,
+  shadows?: { warm(matrix: DemandMatrix): void },
+): Promise<number> {
   const matrix = await parts.history.recentDemand(stepsToWarm(roster), stepMs);
   if (matrix.steps === 0) return 0;
+  shadows?.warm(matrix);
   return parts.engine.warm(matrix, (name) => roster.slots.get(name), AbortSignal.timeout(warmPatienceMs));
 }
 

@@ -3,9 +3,10 @@ import { type ErrorRecord, ForetokenError, fromErrorRecord } from '../errors.js'
 import { prepareExit } from '../history/exit-gate.js';
 import type { ForetokenEvent } from '../options.js';
 import { workerFile } from '../paths.js';
+import type { ShadowReport } from '../shadow/report.js';
 import type { Explanation } from './explain.js';
 import type { StepReport } from './loop.js';
-import type { ControllerData, FromController, ToController } from './protocol.js';
+import type { ControllerData, FromController, Question, ToController } from './protocol.js';
 import type { RosterEntry } from './roster.js';
 
 /** How long a stop waits for the step under way before it gives the thread up. */
@@ -13,8 +14,17 @@ const stopPatienceMs = 10_000;
 /** Longest that the end of a process or thread waits for its controllers. */
 const exitPatienceMs = 5_000;
 
-const noController = (reason: string): ForetokenError =>
-  new ForetokenError('NO_CONTROLLER', `explain: there is no controller: ${reason}`);
+const noController = (what: Question['type'], reason: string): ForetokenError =>
+  new ForetokenError('NO_CONTROLLER', `${what}: there is no controller: ${reason}`);
+
+type Answer = Explanation | ShadowReport;
+
+/** Somebody waits for an answer. */
+interface Asked {
+  what: Question['type'];
+  resolve: (answer: Answer) => void;
+  reject: (error: Error) => void;
+}
 
 /** Controllers of this thread that have not ended. */
 const running = new Set<Controller>();
@@ -46,7 +56,7 @@ export class Controller {
   readonly #exited: Promise<void>;
   readonly #ended: Int32Array;
   #onStep: ((report: StepReport) => void) | undefined;
-  readonly #questions = new Map<number, { resolve: (answer: Explanation) => void; reject: (error: Error) => void }>();
+  readonly #questions = new Map<number, Asked>();
   #lastQuestion = 0;
   #alive = true;
   #stopping = false;
@@ -123,15 +133,13 @@ export class Controller {
   }
 
   /** @throws UNKNOWN_TARGET, NO_CONTROLLER, HISTORY_UNAVAILABLE */
-  explain(name: string, atMs: number | undefined): Promise<Explanation> {
-    if (!this.#alive || this.#stopping) return Promise.reject(noController('it has ended'));
-    const id = ++this.#lastQuestion;
-    // Whoever asks waits for the answer: until then the process must not end.
-    this.#worker.ref();
-    this.#send({ type: 'explain', id, name, atMs });
-    return new Promise((resolve, reject) => {
-      this.#questions.set(id, { resolve, reject });
-    });
+  async explain(name: string, atMs: number | undefined): Promise<Explanation> {
+    return (await this.#ask({ type: 'explain', id: ++this.#lastQuestion, name, atMs })) as Explanation;
+  }
+
+  /** @throws NO_CONTROLLER */
+  async shadows(): Promise<ShadowReport> {
+    return (await this.#ask({ type: 'shadows', id: ++this.#lastQuestion })) as ShadowReport;
   }
 
   async stop(): Promise<void> {
@@ -147,6 +155,7 @@ export class Controller {
     clearTimeout(timer);
     if (outcome === 'late') {
       this.#worker.unref();
+      this.#leaveUnanswered('it did not stop in time');
       this.#onEvent({
         kind: 'controller',
         message: 'its thread did not stop in time and was left behind',
@@ -166,18 +175,34 @@ export class Controller {
     Atomics.wait(this.#ended, 0, 0, mostMs);
   }
 
+  #ask(question: Question): Promise<Answer> {
+    const { id, type: what } = question;
+    if (!this.#alive || this.#stopping) return Promise.reject(noController(what, 'it has ended'));
+    // Whoever asks waits for the answer: until then the process must not end.
+    this.#worker.ref();
+    this.#send(question);
+    return new Promise((resolve, reject) => {
+      this.#questions.set(id, { what, resolve, reject });
+    });
+  }
+
+  #leaveUnanswered(reason: string): void {
+    for (const { what, reject } of this.#questions.values()) reject(noController(what, reason));
+    this.#questions.clear();
+  }
+
   #send(message: ToController): void {
     if (this.#alive) this.#worker.postMessage(message);
   }
 
   #receive(message: FromController): void {
     if (message.type === 'taken') this.history = message.history;
-    else if (message.type === 'explained') this.#answer(message.id, message.answer);
+    else if (message.type === 'answered') this.#answer(message.id, message.answer);
     else if (message.type === 'event') this.#onEvent(message.event);
     else if (message.type === 'step') this.#onStep?.(message.report);
   }
 
-  #answer(id: number, answer: Explanation | ErrorRecord): void {
+  #answer(id: number, answer: Answer | ErrorRecord): void {
     const question = this.#questions.get(id);
     this.#questions.delete(id);
     if (this.#questions.size === 0 && !this.#stopping) this.#worker.unref();
@@ -188,8 +213,7 @@ export class Controller {
   #died(reason: string): void {
     if (!this.#alive) return;
     this.#alive = false;
-    for (const { reject } of this.#questions.values()) reject(noController(reason));
-    this.#questions.clear();
+    this.#leaveUnanswered(reason);
     if (!this.#stopping)
       this.#onEvent({
         kind: 'controller',

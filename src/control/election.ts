@@ -1,4 +1,5 @@
 import { ForetokenError, toErrorRecord } from '../errors.js';
+import type { ShadowReport } from '../shadow/report.js';
 import type { BucketTable } from '../table/table.js';
 import type { Explanation } from './explain.js';
 import type { ControllerData } from './protocol.js';
@@ -70,6 +71,12 @@ export class Election {
   async explain(name: string, atMs: number | undefined): Promise<Explanation> {
     if (this.#shift) return this.#shift.explain(name, atMs);
     throw new ForetokenError('NO_CONTROLLER', 'explain: another process controls this table, and knows');
+  }
+
+  /** @throws NO_CONTROLLER where another process controls */
+  shadows(): ShadowReport {
+    if (this.#shift) return this.#shift.shadows();
+    throw new ForetokenError('NO_CONTROLLER', 'shadows: another process controls this table, and knows');
   }
 
   /** To be called every tick. */
@@ -174,11 +181,18 @@ export class Election {
   #readRoster(shift: Shift): void {
     const version = this.#table.rosterVersion;
     if (version === this.#rosterVersion) return;
-    for (const { slot, handle, name, reservation, weight, limit, throttlingCost } of this.#table.rosterSince(
-      this.#rosterVersion,
-    )) {
+    for (const {
+      slot,
+      handle,
+      name,
+      reservation,
+      weight,
+      limit,
+      limitBurst,
+      throttlingCost,
+    } of this.#table.rosterSince(this.#rosterVersion)) {
       if (handle === 0) shift.vacate(slot);
-      else shift.put({ name, handle, reservation, weight, limit, throttlingCost });
+      else shift.put({ name, handle, reservation, weight, limit, limitBurst, throttlingCost });
     }
     this.#rosterVersion = version;
   }

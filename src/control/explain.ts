@@ -1,6 +1,7 @@
 import type { AllocatorName } from '../allocate/allocator.js';
 import { ForetokenError } from '../errors.js';
 import type { DecisionPoint, HistoryStore } from '../history/store.js';
+import type { TargetOutcome } from '../shadow/report.js';
 import type { TargetMode } from '../table/native.js';
 
 /** Demand that is expected of a target over a horizon. */
@@ -57,6 +58,8 @@ export interface Explanation {
   credits: number;
   /** What it may borrow from the reservoir until the next tick, tokens. */
   borrowShare: number;
+  /** What each shadow would give it and would have denied it; empty without shadows, and of times past. */
+  shadows: TargetOutcome[];
 }
 
 /** The numbers of an explanation, in the order in which they are recorded. Then three per horizon: q50, q90, engine. */
@@ -154,9 +157,19 @@ export function explanationOf(target: string, { timeMs, shape: text, values }: D
     correction: { tokens: of('correctionTokens'), extraPerSec: of('extraPerSec') },
     credits: of('credits'),
     borrowShare: of('borrowShare'),
+    shadows: [],
   };
   explanation.text = sentencesOf(explanation);
   return explanation;
+}
+
+/** The same with what shadows would have done. */
+export function withShadows(explanation: Explanation, shadows: TargetOutcome[]): Explanation {
+  const said = shadows.map(
+    ({ engine, allocator, ratePerSec, deniedTokens }) =>
+      ` Under engine ${engine} and allocator ${allocator} it would have ${number(ratePerSec)} tokens/s, and ${number(deniedTokens)} tokens would have been denied so far.`,
+  );
+  return { ...explanation, shadows, text: explanation.text + said.join('') };
 }
 
 const figures = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 3, useGrouping: true });

@@ -1,10 +1,11 @@
 import { CreditBook } from '../allocate/credit.js';
 import { AllocationRules } from '../allocate/rules.js';
-import { ForetokenError } from '../errors.js';
+import { ForetokenError, toErrorRecord } from '../errors.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
 import type { HistoryStore, StepRecord } from '../history/store.js';
 import { HistoryWatch } from '../history/watch.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
+import type { ShadowReport } from '../shadow/report.js';
 import type { Activity } from '../table/table.js';
 import { Decisions } from './decisions.js';
 import { type Explanation, explainPast, explanationOf } from './explain.js';
@@ -54,6 +55,8 @@ export interface StepReport {
   inflation: number;
   /** What each part of the step took, ms. */
   costMs: { collect: number; store: number; forecast: number; plan: number; apply: number };
+  /** What shadows would have denied since they began, where any were asked for; see `shadows()`. */
+  shadows?: ShadowReport;
   rows?: StepRow[];
 }
 
@@ -79,6 +82,22 @@ const keptMs = 7 * 24 * 3600 * 1000;
 /** Most steps that are made up for when the loop was held up. */
 const mostMissedSteps = 10;
 
+/** Steps that forecasters take in for a time of so many step lengths. */
+export const stepsToMakeUp = (steps: number): number => Math.min(mostMissedSteps, Math.max(1, Math.round(steps)));
+
+/** Sees what the loop sees. What it is handed holds until it returns. One that throws is told of, and not told anything more. */
+export interface Onlooker {
+  /** A target has come or changed. */
+  put(slot: number, entry: RosterEntry): void;
+  remove(slot: number): void;
+  /** A tick was collected, in which the resource's limit was `ratePerSec`. */
+  ticked(activity: Activity, tickMs: number, wallMs: number, ratePerSec: number): void;
+  /** What was collected up to here is a step. */
+  stepBegan(): void;
+  /** It is forecast from; told after `stepBegan`, unless the step failed. */
+  forecast(frame: ForecastFrame, wallMs: number, steps: number): void;
+}
+
 /**
  * The control loops over one table. `tick` monitors and adjusts, `step` collects, stores, forecasts and
  * allocates. Time comes in as a parameter and from the table, so the same code runs on a virtual clock.
@@ -86,8 +105,8 @@ const mostMissedSteps = 10;
 export class ControlLoop {
   readonly #table: ControlledTable;
   readonly #options: LoopOptions;
-  readonly #history: HistoryStore;
-  readonly #historyWatch: HistoryWatch;
+  readonly #history: HistoryStore | undefined;
+  readonly #historyWatch: HistoryWatch | undefined;
   readonly #engine: Forecaster;
   readonly #onEvent: (event: ForetokenEvent) => void;
   readonly #roster: Roster;
@@ -99,6 +118,7 @@ export class ControlLoop {
   #blindMs = 0;
   readonly #fast: FastLoop;
   readonly #decisions: Decisions;
+  #onlooker: Onlooker | undefined;
   #frame: ForecastFrame | undefined;
   #dirty = true;
   #hasTicked = false;
@@ -112,15 +132,18 @@ export class ControlLoop {
   constructor(parts: {
     table: ControlledTable;
     options: LoopOptions;
-    history: HistoryStore;
+    /** Default: nothing is kept. */
+    history?: HistoryStore;
     engine: Forecaster;
     roster: Roster;
+    onlooker?: Onlooker | undefined;
     onEvent: (event: ForetokenEvent) => void;
   }) {
     this.#table = parts.table;
     this.#options = parts.options;
     this.#history = parts.history;
-    this.#historyWatch = new HistoryWatch(parts.history, parts.onEvent);
+    this.#historyWatch = parts.history && new HistoryWatch(parts.history, parts.onEvent);
+    this.#onlooker = parts.onlooker;
     this.#engine = parts.engine;
     this.#roster = parts.roster;
     this.#onEvent = parts.onEvent;
@@ -151,6 +174,7 @@ export class ControlLoop {
     }
     this.#roster.put(entry, slot);
     this.#dirty = true;
+    this.#show((onlooker) => onlooker.put(slot, entry));
   }
 
   remove(handle: number): void {
@@ -159,6 +183,7 @@ export class ControlLoop {
     this.#roster.remove(slot);
     this.#forget(slot);
     this.#dirty = true;
+    this.#show((onlooker) => onlooker.remove(slot));
   }
 
   /** Goes on from what an earlier controller knew; of targets that come later as they come. */
@@ -208,21 +233,25 @@ export class ControlLoop {
     this.#hasTicked = true;
     const activity = this.#table.collect();
     this.#sum(activity);
+    this.#show((onlooker) => onlooker.ticked(activity, tickMs, wallMs, this.#fast.ratePerSec));
     if (this.#fast.tick(activity, tickMs)) this.#dirty = true;
     if (this.#limiter) this.#adapt(this.#limiter, wallMs);
     if (learnsRules(this.#options)) this.#rules.tick(this.#fast.view.demand, tickMs / 1000);
     this.settle();
   }
 
-  /**
-   * Lets the resource's own rate follow what it was found to serve. What is allocated goes down before the rate does,
-   * and up after it, so that the sums hold at every moment; nothing is minted by either.
-   */
   #adapt(limiter: RateLimiter, wallMs: number): void {
     const before = limiter.reason;
     limiter.observe(this.#fast.sample);
     this.#tellLimit(limiter, before, wallMs);
-    const { ratePerSec } = limiter;
+    this.follow(limiter.ratePerSec);
+  }
+
+  /**
+   * Lets the resource's own rate follow what it was found to serve. What is allocated goes down before the rate does,
+   * and up after it, so that the sums hold at every moment; nothing is minted by either.
+   */
+  follow(ratePerSec: number): void {
     const inForce = this.#fast.ratePerSec;
     if (Math.abs(ratePerSec / inForce - 1) < leastChange) return;
     const { burst } = this.#options;
@@ -261,7 +290,7 @@ export class ControlLoop {
    * @throws UNKNOWN_TARGET, also when nothing about it is recorded up to that time
    */
   async explain(name: string, wallMs: number, atMs?: number): Promise<Explanation> {
-    if (atMs !== undefined) return explainPast(this.#history, name, atMs);
+    if (atMs !== undefined && this.#history) return explainPast(this.#history, name, atMs);
     const slot = this.#roster.slots.get(name);
     if (slot === undefined) throw new ForetokenError('UNKNOWN_TARGET', `no target is named ${JSON.stringify(name)}`);
     this.settle();
@@ -289,24 +318,26 @@ export class ControlLoop {
       const started = performance.now();
       const slots = this.#table.slots;
       this.#grow(slots);
+      this.#show((onlooker) => onlooker.stepBegan());
       const demand = this.#take('demandTokens');
       const record = this.#record(wallMs, steps, demand);
       const collected = performance.now();
-      this.#history.appendStep(record);
-      this.#historyWatch.look(wallMs);
+      this.#history?.appendStep(record);
+      this.#historyWatch?.look(wallMs);
       const stored = performance.now();
-      const missed = Math.min(mostMissedSteps, Math.max(1, Math.round(steps)));
+      const missed = stepsToMakeUp(steps);
       if (missed > 1) for (let i = 0; i < slots; i++) demand[i]! /= missed;
       for (let i = 0; i < missed; i++) this.#frame = await this.#engine.step(demand, slots);
       // What was forecast meanwhile for a slot that changed hands is not its new owner's.
       for (const slot of this.#changed) this.#forgetForecast(slot);
+      this.#show((onlooker) => onlooker.forecast(this.#frame!, wallMs, steps));
       const forecast = performance.now();
       this.#fast.endStep();
       this.#setExpectations();
       this.#rules.endStep();
       this.#credits.settle((missed * this.#options.stepMs) / 1000);
       const planned = this.#allocate();
-      this.#decisions.record(this.#history, wallMs);
+      if (this.#history) this.#decisions.record(this.#history, wallMs);
       const report = this.#report(record, wallMs, slots);
       report.costMs = {
         collect: collected - started,
@@ -320,6 +351,18 @@ export class ControlLoop {
     } finally {
       this.#stepping = false;
       this.#changed.clear();
+    }
+  }
+
+  /** What an onlooker does is its own affair. */
+  #show(act: (onlooker: Onlooker) => void): void {
+    if (!this.#onlooker) return;
+    try {
+      act(this.#onlooker);
+    } catch (error) {
+      this.#onlooker = undefined;
+      const message = `shadows failed and are left out; everything else goes on: ${toErrorRecord(error, 'WORKER_FAILED').message}`;
+      this.#onEvent({ kind: 'shadow', message, timeMs: Date.now() });
     }
   }
 

@@ -1,5 +1,6 @@
 import type { ErrorRecord } from '../errors.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
+import type { ShadowReport } from '../shadow/report.js';
 import type { Explanation } from './explain.js';
 import type { StepReport } from './loop.js';
 import type { RosterEntry } from './roster.js';
@@ -14,11 +15,15 @@ export interface ControllerData {
   ended: SharedArrayBuffer;
 }
 
+/** Answered by `answered` of the same id. */
+export type Question =
+  | { type: 'explain'; id: number; name: string; atMs: number | undefined }
+  | { type: 'shadows'; id: number };
+
 export type ToController =
   | { type: 'put'; entry: RosterEntry }
   | { type: 'remove'; handle: number }
-  /** Answered by `explained` of the same id. */
-  | { type: 'explain'; id: number; name: string; atMs: number | undefined }
+  | Question
   /** Whether step reports carry a row per target. */
   | { type: 'watch'; rows: boolean }
   | { type: 'stop' };
@@ -30,4 +35,4 @@ export type FromController =
   | { type: 'failed'; error: ErrorRecord }
   | { type: 'event'; event: ForetokenEvent }
   | { type: 'step'; report: StepReport }
-  | { type: 'explained'; id: number; answer: Explanation | ErrorRecord };
+  | { type: 'answered'; id: number; answer: Explanation | ShadowReport | ErrorRecord };

@@ -8,6 +8,8 @@ export interface RosterEntry {
   reservation: number;
   weight: number;
   limit: number;
+  /** Tokens; default one second of the limit. */
+  limitBurst?: number;
   /** Against keeping a token idle; default `defaultThrottlingCost`. */
   throttlingCost?: number;
 }

@@ -1,9 +1,11 @@
 import { join } from 'node:path';
 import { toErrorRecord } from '../errors.js';
 import type { ForetokenEvent } from '../options.js';
+import { ShadowLink } from '../shadow/link.js';
+import { reportOf, type ShadowReport } from '../shadow/report.js';
 import type { BucketTable } from '../table/table.js';
 import { openParts, type Parts, warmUp } from './assembly.js';
-import type { Explanation } from './explain.js';
+import { type Explanation, withShadows } from './explain.js';
 import { LateWarm } from './late-warm.js';
 import { ControlLoop, type LoopOptions, type StepReport } from './loop.js';
 import type { ControllerData } from './protocol.js';
@@ -24,6 +26,7 @@ export class Shift {
   readonly #parts: Parts;
   readonly #roster: Roster;
   readonly #late: LateWarm;
+  readonly #shadows: ShadowLink | undefined;
   readonly #options: ControllerData['options'];
   readonly #hooks: ShiftHooks;
   readonly #beganMs = performance.now();
@@ -53,12 +56,20 @@ export class Shift {
     this.#nextStepMs = options.stepMs;
     this.#late = new LateWarm(parts, roster, options.stepMs, (message) => this.#tell('history', message));
     const { history, engine } = parts;
+    if (options.shadow.length > 0)
+      this.#shadows = new ShadowLink(
+        options,
+        table,
+        () => engine.modelFrame(),
+        (message) => this.#tell('shadow', message),
+      );
     this.#loop = new ControlLoop({
       table,
       options: loopOptionsFor(table, options),
       history,
       engine,
       roster,
+      onlooker: this.#shadows?.onlooker,
       onEvent: hooks.onEvent,
     });
   }
@@ -95,8 +106,16 @@ export class Shift {
   }
 
   /** @throws UNKNOWN_TARGET */
-  explain(name: string, atMs: number | undefined): Promise<Explanation> {
-    return this.#loop.explain(name, Date.now(), atMs);
+  async explain(name: string, atMs: number | undefined): Promise<Explanation> {
+    const explanation = await this.#loop.explain(name, Date.now(), atMs);
+    const slot = this.#roster.slots.get(name);
+    if (atMs !== undefined || slot === undefined || !this.#shadows) return explanation;
+    return withShadows(explanation, this.#shadows.outcomes(slot, this.#roster.handles[slot]!));
+  }
+
+  /** What the shadows would have denied, if there are any. */
+  shadows(): ShadowReport {
+    return this.#shadows?.report() ?? reportOf(undefined, [], Date.now());
   }
 
   /** A tick, and a step when one is due. */
@@ -121,6 +140,7 @@ export class Shift {
     await this.#keeping;
     await this.#keep();
     await this.#late.close();
+    await this.#shadows?.close();
     await this.#parts.close().catch((error: unknown) => this.#report('close', error));
   }
 
@@ -128,7 +148,7 @@ export class Shift {
     if (!this.#warm) {
       this.#warm = true;
       try {
-        const warmed = await warmUp(this.#parts, this.#roster, this.#options.stepMs);
+        const warmed = await warmUp(this.#parts, this.#roster, this.#options.stepMs, this.#shadows);
         if (warmed > 0) this.#tell('history', `forecasters warmed with ${warmed} steps of history`);
       } catch (error) {
         this.#tell('history', `warming failed: ${toErrorRecord(error, 'WORKER_FAILED').message}`);
@@ -136,7 +156,10 @@ export class Shift {
     }
     try {
       const report = await this.#loop.step(Date.now(), steps, this.withRows);
-      if (report) this.#hooks.onStep(report);
+      if (report) {
+        if (this.#shadows) report.shadows = this.#shadows.report();
+        this.#hooks.onStep(report);
+      }
       this.#keepSometimes();
     } catch (error) {
       this.#report('step', error);

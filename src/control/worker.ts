@@ -1,10 +1,11 @@
 // The controller's thread: ticks and steps against the table, whatever the main thread is doing.
 import { parentPort, workerData } from 'node:worker_threads';
 import { toErrorRecord } from '../errors.js';
+import type { ShadowReport } from '../shadow/report.js';
 import { BucketTable } from '../table/table.js';
 import { Election } from './election.js';
 import type { Explanation } from './explain.js';
-import type { ControllerData, FromController, ToController } from './protocol.js';
+import type { ControllerData, FromController, Question, ToController } from './protocol.js';
 import { Shift, type ShiftHooks } from './shift.js';
 
 const port = parentPort!;
@@ -30,6 +31,7 @@ interface Work {
   beat(): void;
   receive(message: ToController): void;
   explain(name: string, atMs: number | undefined): Promise<Explanation>;
+  shadows(): ShadowReport;
   end(): Promise<void>;
 }
 
@@ -46,6 +48,7 @@ async function alone(table: BucketTable): Promise<Work> {
       else if (message.type === 'watch') shift.withRows = message.rows;
     },
     explain: (name, atMs) => shift.explain(name, atMs),
+    shadows: () => shift.shadows(),
     end: () => shift.end(),
   };
 }
@@ -79,13 +82,19 @@ async function among(table: BucketTable): Promise<Work> {
       if (message.type === 'watch') election.withRows = message.rows;
     },
     explain: (name, atMs) => election.explain(name, atMs),
+    shadows: () => election.shadows(),
     end: () => election.end(),
   };
 }
 
-async function explain(work: Work, { id, name, atMs }: ToController & { type: 'explain' }): Promise<void> {
-  const answer = await work.explain(name, atMs).catch((error: unknown) => toErrorRecord(error, 'WORKER_FAILED'));
-  send({ type: 'explained', id, answer });
+async function answer(work: Work, question: Question): Promise<void> {
+  const { id } = question;
+  try {
+    const answer = question.type === 'explain' ? await work.explain(question.name, question.atMs) : work.shadows();
+    send({ type: 'answered', id, answer });
+  } catch (error) {
+    send({ type: 'answered', id, answer: toErrorRecord(error, 'WORKER_FAILED') });
+  }
 }
 
 async function run(): Promise<void> {
@@ -95,7 +104,7 @@ async function run(): Promise<void> {
   const timer = setInterval(() => work.beat(), options.tickMs);
   let stopping = false;
   port.on('message', (message: ToController) => {
-    if (message.type === 'explain') return void explain(work, message);
+    if ('id' in message) return void answer(work, message);
     if (message.type !== 'stop') return work.receive(message);
     if (stopping) return;
     stopping = true;

@@ -92,6 +92,8 @@ export class ForecastEngine implements Forecaster {
   readonly #lineage: Lineage | undefined;
   readonly #watch: LiveWatch;
   #frame: ForecastFrame;
+  /** What the models said in the last step, the shipped one first; undefined where they could not. */
+  #modelFrames: readonly ForecastFrame[] | undefined;
   readonly #spentMs = { score: 0, mix: 0 };
   /** Settles when the refined versions on disk are what they should be. */
   #writing: Promise<void> = Promise.resolve();
@@ -178,8 +180,9 @@ export class ForecastEngine implements Forecaster {
     if (this.name === 'last') this.#last.predict(clean, rows, this.#frame);
     else {
       const frames = await this.#forecast(clean, rows, (resolved) => this.#resolve(resolved));
+      this.#modelFrames = frames;
       if (frames?.[1]) this.#watch.step(clean, rows, frames[0]!.quantiles, frames[1].quantiles);
-      if (this.name === 'lstm' && frames) this.#copy(frames, rows);
+      if (this.name === 'lstm' && frames) this.#copy(frames, rows, this.#frame);
     }
     this.#maybeWithdraw();
     await this.#maybeRefine();
@@ -292,6 +295,19 @@ export class ForecastEngine implements Forecaster {
   get fittingMs(): Partial<Record<FittedKind, number>> {
     const { kinds, spentMs } = this.#longRange ?? { kinds: [], spentMs: [] };
     return Object.fromEntries(kinds.map((kind, k) => [kind, spentMs[k]!]));
+  }
+
+  /**
+   * What the engine `lstm` would have said at the end of the last step, in a frame of its own; undefined without a
+   * model that works. No forecast is computed for it.
+   */
+  modelFrame(): ForecastFrame | undefined {
+    const frames = this.#modelFrames;
+    if (!frames) return undefined;
+    const rows = Math.min(this.#frame.rows, frames[0]!.rows);
+    const frame = { ...this.#newFrame(rows), rows };
+    this.#copy(frames, rows, frame);
+    return frame;
   }
 
   /** Losses so far of each kind of forecaster, pooled over rows, relative to mean demand; one entry per horizon. */
@@ -478,14 +494,14 @@ export class ForecastEngine implements Forecaster {
   }
 
   /** The model's own quantiles; at each horizon those of the refined one as long as it is the better one there. */
-  #copy(frames: readonly ForecastFrame[], rows: number): void {
+  #copy(frames: readonly ForecastFrame[], rows: number, to: ForecastFrame): void {
     const horizons = this.#options.horizonsMs.length;
     const chosen = this.#options.horizonsMs.map((_, h) => (frames[1] && this.#watch.refinedLeads(h) ? 1 : 0));
     for (let at = 0; at < rows * horizons; at++) {
       const model = chosen[at % horizons]!;
       const from = at * quantileCount;
-      this.#frame.quantiles.set(frames[model]!.quantiles.subarray(from, from + quantileCount), from);
-      this.#frame.engine[at] = 1 + model;
+      to.quantiles.set(frames[model]!.quantiles.subarray(from, from + quantileCount), from);
+      to.engine[at] = 1 + model;
     }
   }
 
