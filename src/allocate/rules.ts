@@ -24,11 +24,13 @@ const claimNames: readonly string[] = [
   ...pastNames,
 ];
 const commonClaim = quantileClaims.length;
+const mostClaim = quantileClaims.findIndex(({ level }) => level === 0.99);
 
 /**
  * The rules: each claim with buckets as large as what they are given in the step, and again, marked by `+`, with
- * buckets that have room for what they hold besides. Held tokens are worth keeping where steps are short and demand
- * comes in bursts; under a long overload they lie with those who need least, and the room is worth more elsewhere.
+ * buckets that have room for what they hold besides, as far as the 0.99 quantile says that it may be asked for. Held
+ * tokens are worth keeping where steps are short and demand comes in bursts; under a long overload they lie with those
+ * who need least, and the room is worth more elsewhere.
  */
 export const ruleNames: readonly string[] = [...claimNames, ...claimNames.map((name) => `${name}+`)];
 const rules = ruleNames.length;
@@ -229,9 +231,10 @@ export class AllocationRules {
       for (let i = 0; i < count; i++) gift[i] = rest * (sum > 0 ? claims[i]! / sum : 1 / count);
     }
     const keeps = keepsHeld(rule);
+    const most = this.#claims[mostClaim]!;
     let all = 0;
     for (let i = 0; i < count; i++) {
-      room[i] = floor[i]! + gift[i]! + (keeps ? Math.max(0, held[i]!) : 0);
+      room[i] = floor[i]! + gift[i]! + (keeps ? Math.max(0, Math.min(most[i]!, held[i]!)) : 0);
       all += room[i]!;
     }
     return all;

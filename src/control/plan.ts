@@ -93,6 +93,7 @@ export function plan(input: PlanInput): Plan {
   const { slots, live, frame, ratePerSec, burst, borrow, requestCost = 0 } = input;
   const stepS = input.stepMs / 1000;
   const rows: number[] = [];
+  const heldBy = (i: number): number => Math.max(0, input.level[rows[i]!]!);
   for (let slot = 1; slot < slots; slot++) if (live[slot]) rows.push(slot);
   const count = rows.length;
   const pairs = new Float64Array(slots * 2);
@@ -123,6 +124,8 @@ export function plan(input: PlanInput): Plan {
     for (let i = 0; i < count; i++) {
       const covered = costs[i]! / (1 + costs[i]!);
       demand[i] = quantileAt(quantiles, i * quantileCount, covered);
+      // With borrowing what is held and not asked for is lent all the same; without it, it is as good as given.
+      if (keepsSurplus) demand[i] = Math.max(0, demand[i]! - heldBy(i));
       reasons.quantile[rows[i]!] = covered;
       probability = Math.min(probability, covered);
     }
@@ -146,8 +149,12 @@ export function plan(input: PlanInput): Plan {
   const kept = borrow ? entitle : keepsSurplus ? withoutSurplus : undefined;
   const rates = kept ? kept(input.allocator, request) : allocatorNamed(input.allocator)(request);
 
-  // Burst that belongs to a rate which is kept is kept with it.
-  const spread = keepsSurplus ? ratePerSec : rates.reduce((a, b) => a + b, 0);
+  // Room for what comes and, where nothing can be lent, for what is held, as far as it may be asked for: a bucket
+  // that is full would else be cut for getting nothing. Burst that belongs to a rate which is kept is kept with it.
+  const mayNeed = (i: number): number => quantiles[(i + 1) * quantileCount - 1]!;
+  const room = Float64Array.from(rates, (rate, i) => rate + (borrow ? 0 : Math.min(heldBy(i), mayNeed(i)) / stepS));
+  const wanted = room.reduce((a, b) => a + b, 0);
+  const spread = keepsSurplus ? Math.max(ratePerSec, wanted) : wanted;
   // Deposits come out of the reservoir's part alone: taken from the buckets' they would leave a target that
   // is owed its reservation without a bucket to collect it in.
   const free = Math.max(0, burst - (input.deposited ?? 0));
@@ -155,7 +162,7 @@ export function plan(input: PlanInput): Plan {
   const shared = Math.max(0, Math.min(burst * (borrow ? 1 - reservoirPart : 1), free) - leastBurst * count);
   const partOf = (i: number): number => {
     if (burstShare) return burstShare[i]!;
-    return spread > 0 ? rates[i]! / spread : borrow ? 0 : 1 / count;
+    return spread > 0 ? room[i]! / spread : borrow ? 0 : 1 / count;
   };
   rows.forEach((slot, i) => {
     const part = shared * partOf(i);
@@ -170,7 +177,7 @@ export function plan(input: PlanInput): Plan {
 
   /** Fills `demand` with what each is to be counted with where nothing can be lent, tokens a step. */
   function divide(): number {
-    const held = Float64Array.from(rows, (slot) => Math.max(0, input.level[slot]!));
+    const held = Float64Array.from(rows, (_, i) => heldBy(i));
     const least = floor.map((rate) => rate * stepS);
     const gifts = new Float64Array(count);
     const budget = ratePerSec * stepS;

@@ -81,14 +81,14 @@ describe('the rules of dividing', () => {
     const random = new Random(6);
     const { rules } = play(
       200,
-      () => [1, 1, 1, 1],
+      () => [6, 6, 6, 6],
       () => Array.from({ length: 4 }, () => (random.uniform() < 0.1 ? 8 : 0)),
       { budget: 4, burst: 16 },
     );
     expect(heaviest(rules)).toMatch(/\+$/);
     const division = {
       slots: [1, 2, 3, 4],
-      quantiles: new Array(4 * quantileCount).fill(1),
+      quantiles: new Array(4 * quantileCount).fill(6),
       common: [1, 1, 1, 1],
       held: [8, 0, 0, 0],
       floor: [0, 0, 0, 0],

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { allocatorNames } from '../../src/allocate/allocator.js';
+import { AllocationRules } from '../../src/allocate/rules.js';
 import { borrowShares, maxMinShares } from '../../src/allocate/shares.js';
 import { depositRoom, type PlanInput, plan } from '../../src/control/plan.js';
 import { type ForecastFrame, quantileCount } from '../../src/forecast/forecaster.js';
@@ -43,14 +44,17 @@ const sum = (values: Iterable<number>) => [...values].reduce((a, b) => a + b, 0)
 const ratesOf = (pairs: Float64Array) => [...pairs].filter((_, i) => i >= 2 && i % 2 === 0);
 const burstsOf = (pairs: Float64Array) => [...pairs].filter((_, i) => i >= 2 && i % 2 === 1);
 
+// Of the resource's own size, too: nearly every double is far from it.
+const tokens = (most: number) =>
+  fc.oneof(fc.double({ min: 0, max: most, noNaN: true }), fc.integer({ min: 0, max: 3000 }));
 const quantiles = fc
-  .array(fc.double({ min: 0, max: 1e12, noNaN: true }), { minLength: quantileCount, maxLength: quantileCount })
+  .array(tokens(1e12), { minLength: quantileCount, maxLength: quantileCount })
   .map((values) => values.sort((a, b) => a - b));
 const target = fc.record({
   floor: fc.double({ min: 0, max: 80, noNaN: true }),
   weight: fc.double({ min: 1e-3, max: 1e6, noNaN: true }),
   limit: fc.oneof(fc.constant(Number.POSITIVE_INFINITY), fc.double({ min: 80, max: 1e6, noNaN: true })),
-  level: fc.double({ min: -1e4, max: 1e4, noNaN: true }),
+  level: fc.oneof(tokens(1e4), fc.double({ min: -1e4, max: 0, noNaN: true })),
   live: fc.boolean(),
   q: fc.oneof(fc.constant<number[]>([0, 0, 0, 0, 0]), quantiles),
 });
@@ -65,8 +69,11 @@ describe('a plan', () => {
         fc.boolean(),
         fc.double({ min: 0, max: 1500, noNaN: true }),
         fc.constantFrom(100, 1000, 60_000),
-        (targets, borrow, allocator, foreseen, deposited, stepMs) => {
-          const input = inputOf(targets, { borrow, allocator, deposited, stepMs });
+        fc.boolean(),
+        fc.boolean(),
+        (targets, borrow, allocator, foreseen, deposited, stepMs, keepsSurplus, learns) => {
+          const rules = learns ? new AllocationRules() : undefined;
+          const input = inputOf(targets, { borrow, allocator, deposited, stepMs, keepsSurplus, rules });
           if (!foreseen) input.frame = undefined;
           const { pairs, deposits, probability } = plan(input);
           expect(pairs.every((value) => value >= 0 && Number.isFinite(value))).toBe(true);
@@ -110,6 +117,34 @@ describe('a plan', () => {
         expect(sum(ratesOf(pairs))).toBeCloseTo(1000, 6);
         expect(sum(burstsOf(pairs))).toBeCloseTo(1000, 6);
       }
+  });
+
+  it('without borrowing leaves a bucket room for what it holds, as far as that may be asked for', () => {
+    const q = [100, 150, 200, 300, 400];
+    const targets = [
+      { q, level: 400 },
+      { q, level: 0 },
+      { q: [0, 0, 0, 0, 0], level: 400 },
+    ];
+    for (const allocator of allocatorNames) {
+      const bursts = burstsOf(plan(inputOf(targets, { borrow: false, allocator })).pairs);
+      expect(bursts[0]).toBeGreaterThan(300);
+      expect(bursts[2]).toBeLessThan(150);
+    }
+  });
+
+  it('that keeps surplus gives no more than what is not held yet, and less than everything', () => {
+    const q = [100, 150, 200, 300, 400];
+    const targets = [
+      { q, level: 0 },
+      { q, level: 120 },
+      { q, level: 1000 },
+    ];
+    const { pairs } = plan(inputOf(targets, { borrow: false, keepsSurplus: true }));
+    const [empty, part, full] = ratesOf(pairs);
+    expect(empty! - part!).toBeCloseTo(120, 6);
+    expect(full).toBe(0);
+    expect(sum(ratesOf(pairs))).toBeLessThan(900);
   });
 
   it('with borrowing leaves the reservoir what nobody is forecast to need', () => {

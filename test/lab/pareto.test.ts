@@ -60,10 +60,11 @@ describe('a sweep of a generated workload', () => {
       });
     }
     expect(pareto!.reactive!.tried).toBe(35);
-    // At the same cost foresight throttles least, and a forecast less than what follows the past.
+    // At the same cost foresight throttles less than what follows the past. The oracle bounds nothing here: it is given
+    // all that will be asked for whatever its buckets hold already.
     const at = (arm: keyof Pareto) => pareto![arm]!.throttledAtWithheld['1']!;
-    expect(at('oracle')).toBeLessThan(at('foretoken'));
-    expect(at('foretoken')).toBeLessThan(at('reactive'));
+    expect(at('oracle')).toBeLessThan(at('reactive'));
+    expect(at('foretoken')).toBeLessThan(0.5 * at('reactive'));
     const json = replayJson(result) as Record<string, unknown>;
     expect(Object.keys(json)).toEqual(['trace', 'settings', 'arms', 'capture', 'pareto']);
     expect(replayTable(result)).toMatch(/^foretoken +\S+ %? +\d/m);
