@@ -34,11 +34,12 @@ struct Reading {
   }
 };
 
+// Deposits end at multiples of 2^20 ns, so that a change of parameters, which refers the end to a new time, never moves it.
 constexpr uint64_t kExpiryShift = 20;
 
 constexpr Reading read(uint64_t sinceNs, uint64_t rateAndBurst, uint64_t deposit) noexcept {
   return {sinceNs, decode(static_cast<uint32_t>(rateAndBurst)), decode(static_cast<uint32_t>(rateAndBurst >> 32)),
-          decode(static_cast<uint32_t>(deposit)), sinceNs + ((deposit >> 32) << kExpiryShift)};
+          decode(static_cast<uint32_t>(deposit)), ((sinceNs >> kExpiryShift) + (deposit >> 32)) << kExpiryShift};
 }
 
 inline constexpr uint64_t kNsPerSec = 1000000000;

@@ -12,7 +12,7 @@
 namespace foretoken {
 
 inline constexpr uint64_t kMagic = 0x31304E4B544F4652ull;  // "RFOTKN01" read as little-endian bytes
-inline constexpr uint32_t kAbi = 7;
+inline constexpr uint32_t kAbi = 8;
 inline constexpr uint32_t kMaxCapacity = (1u << 24) - 2;
 
 // Threads beyond these count in the tallies, and cannot lease.
@@ -95,7 +95,7 @@ struct Params {
   Atomic<uint64_t> sinceNs;        // region time at which this version took effect
   Atomic<uint64_t> rateAndBurst;   // rate code in the low half, burst code in the high half
   Atomic<uint64_t> deposit;        // amount code in the low half, expiry in the high half, in units of
-                                   // 2^20 ns after sinceNs
+                                   // 2^20 ns after the one that sinceNs lies in
 };
 
 // Everything a decision needs to read, on one cache line. `word` alone is changed by requests: a small epoch in
@@ -200,8 +200,9 @@ struct Header {
   Atomic<uint64_t> validUntil;  // region ns shifted left by one; the low bit says that it has lapsed
   Atomic<uint64_t> largestCost;
   Atomic<uint64_t> virtualNs;
-  Atomic<uint64_t> clippedNs;  // no request clipped a full bucket later than this
-  uint8_t pad1[32];
+  Atomic<uint64_t> latestNs;  // no request took tokens later than this
+  Atomic<uint64_t> tickedNs;  // until here ticks have handed on: a request with an older reading is decided as of then
+  uint8_t pad1[24];
 
   // The control plane's own.
   Atomic<uint64_t> writerLock;     // identity of the process that changes something, 0 when free
@@ -232,7 +233,7 @@ struct Header {
   // Tables opened by name only. The roster's version rises whenever a target comes, goes or is set anew.
   Atomic<uint64_t> rosterVersion;
   Atomic<uint64_t> rosterRepairs;  // `repairs` when the directory was last built anew
-  Atomic<uint64_t> tickTaken;      // units the last tick found taken since the one before
+  Atomic<int64_t> tickLeased;      // units the last tick found on lease
   // What the table was made with: whoever opens it by name gives the same, whatever the rate has become since.
   Atomic<uint64_t> firstRate;   // units per second
   Atomic<uint64_t> firstBurst;  // units
@@ -260,7 +261,7 @@ static_assert(sizeof(PlainCompletion) == 32 && sizeof(PlainLane) == 16);
 static_assert(sizeof(PlainLine) == 16 && sizeof(PlainUncharged) == 32);
 static_assert(offsetof(PlainHeader, magic) == 0 && offsetof(PlainHeader, abi) == 8 && offsetof(PlainHeader, capacity) == 16);
 static_assert(offsetof(PlainHeader, regionBytes) == 32 && offsetof(PlainHeader, originNs) == 56 && offsetof(PlainHeader, ready) == 80);
-static_assert(offsetof(PlainHeader, validUntil) == 128 && offsetof(PlainHeader, writerLock) == 192);
+static_assert(offsetof(PlainHeader, validUntil) == 128 && offsetof(PlainHeader, tickedNs) == 160 && offsetof(PlainHeader, writerLock) == 192);
 static_assert(offsetof(PlainHeader, highWater) == 224 && offsetof(PlainHeader, controllerTerm) == 280);
 static_assert(offsetof(PlainHeader, changes) == 312 && offsetof(PlainHeader, seats) == 400 && offsetof(PlainHeader, members) == 1424 && offsetof(PlainHeader, laneOwners) == 2448);
 

@@ -28,7 +28,8 @@ inline constexpr int kLockSpins = 1 << 10;
 inline constexpr int kLockNaps = 1 << 13;
 inline constexpr int kNapsPerLook = 1 << 4;
 inline constexpr long kNapNs = 100000;
-inline constexpr uint64_t kClipAheadNs = 1000000;
+// How far ahead of a request the latest time is raised, so that a busy table writes its line a few thousand times a second.
+inline constexpr uint64_t kAheadNs = 250000;
 inline constexpr uint64_t kLatestNs = UINT64_MAX >> 1;
 // Up to here the product of a rate and what is left of a second fits in 64 bits.
 inline constexpr uint64_t kPlainRate = uint64_t{1} << 34, kPlainSeconds = uint64_t{1} << 22;
@@ -150,13 +151,13 @@ class Table {
     if (rate >= kPlainRate || seconds >= kPlainSeconds) return false;
     const auto inflow = static_cast<int64_t>(seconds * rate + rest * rate / kNsPerSec);
     const int64_t leased = meta & kLeased ? leasesOf(slot.index) : 0;
-    const int64_t filled = word.level() + inflow, most = static_cast<int64_t>(decode(static_cast<uint32_t>(rateAndBurst >> 32))) - leased;
-    const int64_t level = std::min(filled, most);
+    const int64_t level = std::min(word.level() + inflow, static_cast<int64_t>(decode(static_cast<uint32_t>(rateAndBurst >> 32))) - leased);
     const int64_t stored = level - static_cast<int64_t>(cost) - inflow;
     if (level < static_cast<int64_t>(cost) || stored < -kLevelLimit) return false;
-    // relaxed [tick]: as with the largest cost.
-    if (filled > most && h_->clippedNs.load(std::memory_order_relaxed) < nowNs) return false;
-    // [tick]: what is larger than any before must be known before it is taken.
+    // seq_cst [tick]: see asOf.
+    if (nowNs < h_->tickedNs.load(std::memory_order_seq_cst)) return false;
+    // relaxed [tick]: what is later or larger than any before must be known before it is taken.
+    if (h_->latestNs.load(std::memory_order_relaxed) < nowNs) return false;
     if (h_->largestCost.load(std::memory_order_relaxed) < cost || !swapLevel(bucket, word, stored)) return false;
     count(slot.index, 1, cost);
     return true;
@@ -186,6 +187,7 @@ class Table {
   // `acquireAny` as if enforced.
   int32_t judge(Slot slot, uint64_t meta, uint64_t cost, uint64_t nowNs, bool inLine, uint64_t ahead) noexcept {
     B& bucket = buckets_[slot.index];
+    nowNs = asOf(nowNs);
     const uint64_t validUntil = validUntilAt(nowNs);
     // relaxed: a line that formed a moment ago may be missed by a moment; it is order, not safety.
     if ((meta & kHasLine) && !inLine && tallies_[slot.index].waitUntilNs.load(std::memory_order_relaxed) > nowNs) [[unlikely]]
@@ -226,6 +228,7 @@ class Table {
   // counted, and no more comes back than was ever charged.
   int32_t refund(Slot slot, uint64_t units, uint64_t nowNs) noexcept {
     if (!isLive(slot)) return kBadHandle;
+    nowNs = asOf(nowNs);
     T& tally = tallies_[slot.index];
     // relaxed: see count. What is in lanes only grows.
     uint64_t charged = tally.admittedTokens.load(std::memory_order_relaxed);
@@ -262,6 +265,7 @@ class Table {
   // that a refund of it brings back what it took from either. Returns the units really charged.
   uint64_t charge(Slot slot, uint64_t units, uint64_t nowNs) noexcept {
     if (!isLive(slot)) return 0;
+    nowNs = asOf(nowNs);
     T& tally = tallies_[slot.index];
     const uint64_t meta = buckets_[slot.index].meta.load(std::memory_order_acquire);
     if (meta & kOff) {
@@ -405,6 +409,7 @@ class Table {
     out = {0, 0};
     if (!isLive(slot)) return kBadHandle;
     if (!mine_) return kDenied;
+    nowNs = asOf(nowNs);
     B& bucket = buckets_[slot.index];
     T& tally = tallies_[slot.index];
     Atomic<uint64_t>& onLease = leaseOf(lane_, slot.index);
@@ -440,7 +445,7 @@ class Table {
       const Reading p = readParams(bucket, word.epoch());
       const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, fallbackFor(&tally, p, nowNs, validUntil),
                                     std::max<int64_t>(0, leasesOf(slot.index) - static_cast<int64_t>(raised)));
-      if (e.overflow > 0) raiseClipped(std::max(nowNs, p.sinceNs));
+      raiseLatest(std::max(nowNs, p.sinceNs));
       const uint64_t wanted = want > held.left ? want - held.left : 0;
       const uint64_t grab = e.level > 1 ? std::min(wanted, static_cast<uint64_t>(e.level) / 2) : 0;
       const int64_t stored = e.level - static_cast<int64_t>(grab) + static_cast<int64_t>(back) - e.accrued;
@@ -866,69 +871,72 @@ class Table {
   // Work conservation: hands what buckets could not hold since the last tick to the reservoir, whether they were
   // idle or in use: a request that clips a full bucket leaves no trace of it but that the levels fall short.
   //
-  // The bound that keeps the resource law [tick]: with M what the resource as a single bucket held at least at the
-  // last tick, it holds at least min(burst, M + rate * dt) - admitted at any time, refunds not deducted (they may have
-  // been cut off there). What is handed over may not lift the sum of levels above that, now or later. Later matters
-  // where a request read a clock that is ahead of this one and clipped a full bucket then: until that time levels may
-  // yet rise by the rate, while the single bucket was full. And what was counted by the last tick may have been taken
-  // later than its clock said, when the single bucket had filled: so the burst counts as smaller by that. A debt makes no room for others: a level below zero
-  // counts as zero.
+  // The bound that keeps the resource law [tick]: with M what the resource as a single bucket held at least when the last
+  // tick's latest admission had been taken, and A what was admitted since, refunds not deducted (they may have been cut
+  // off there), it holds at least min(burst, M + rate * dt) - A at any time once all of A has been taken. What is handed
+  // over may not lift the sum of levels above that, now or at any time until then: levels may yet rise by the rate. What
+  // is on lease fits into no level, so the burst counts as smaller by what was on lease at the last tick; leases since are
+  // in A. A debt makes no room for others: a level below zero counts as zero. native/README.md has the argument.
   //
   // `admitted` is read after the levels for what is handed out now and before them, the reservoir's last, for M: so
-  // a request in between counts once there and against what is handed out. One that has taken its tokens but not yet
-  // counted them, or a refund half counted, is covered by the largest amount seen, once for every other thread.
+  // a request in between counts once there and against what is handed out. `refunded` rises after `admittedTokens` has
+  // fallen, so it is read last where too little, and first where too much, would hand out more. One that has taken its
+  // tokens but not yet counted them, a refund half counted, or a request that has missed `tickedNs` is covered by the
+  // largest amount seen, once for every other thread.
   template <class Clock>
   TickResult tick(uint32_t otherThreads, Clock&& clock) noexcept {
     Lock lock(*this);
     if (!lock) return {0, 0, 0, lock.failure()};
-    const bool lapsed = lapsedAt(clock());
+    const uint64_t now = asOf(clock());
+    // seq_cst [tick]: before any word is read.
+    h_->tickedNs.store(now, std::memory_order_seq_cst);
     uint64_t latest = 0;
-    if (lapsed) adoptFallbacks(latest, clock);
+    if (lapsedAt(now)) adoptFallbacks(latest, clock);
     else reclaimAllExpired(false, clock);
     const uint64_t last = h_->tickNs.load(std::memory_order_relaxed);
-    const uint64_t now = clock();
     const uint64_t validUntil = peekValidUntil();
     const uint32_t used = highWater();
-    uint64_t settledNs = now;
-    int64_t levels = 0, usable = 0;
+    uint64_t untilNs = std::max(now, last);
+    int64_t levels = 0, usable = 0, leased = 0;
     uint64_t before = h_->refunded.load(std::memory_order_acquire);
     for (uint32_t n = 1; n <= used; ++n) {
       const uint32_t i = n % used;
       before += admittedTokensOf(i);
       const B& bucket = buckets_[i];
-      // acquire [tick]: who sees what a request took sees when it clipped.
-      const Word word{bucket.word.load(std::memory_order_acquire)};
+      const Word word{bucket.word.load(std::memory_order_seq_cst)};
       const Reading p = readParams(bucket, word.epoch());
-      const Evaluation e = evaluate(word.level(), p, now, validUntil, tallies_[i].fallback.load(std::memory_order_relaxed), leasedOf(i));
+      const int64_t onLease = leasedOf(i);
+      const Evaluation e = evaluate(word.level(), p, now, validUntil, tallies_[i].fallback.load(std::memory_order_relaxed), onLease);
       // A level is never older than its version.
-      settledNs = std::max(settledNs, p.sinceNs);
+      untilNs = std::max(untilNs, p.sinceNs);
       levels += e.level;
       usable += std::max<int64_t>(0, e.level);
+      leased += onLease;
     }
-    settledNs = std::max(settledNs, h_->clippedNs.load(std::memory_order_relaxed));
-    const uint64_t knownNs = std::max(settledNs, last);
-    uint64_t admitted = h_->refunded.load(std::memory_order_acquire);
+    // relaxed: whoever was seen to have taken something raised it before.
+    untilNs = std::max(untilNs, h_->latestNs.load(std::memory_order_relaxed));
+    uint64_t admitted = 0;
     for (uint32_t i = 0; i < used; ++i) admitted += admittedTokensOf(i);
+    admitted += h_->refunded.load(std::memory_order_acquire);
 
     const uint64_t rate = h_->resourceRate.load(std::memory_order_relaxed);
-    const auto burst = static_cast<int64_t>(h_->resourceBurst.load(std::memory_order_relaxed));
+    const int64_t most = static_cast<int64_t>(h_->resourceBurst.load(std::memory_order_relaxed)) - h_->tickLeased.load(std::memory_order_relaxed);
     const uint64_t admittedThen = h_->tickAdmitted.load(std::memory_order_relaxed);
     const int64_t inFlight = static_cast<int64_t>(otherThreads) * static_cast<int64_t>(h_->largestCost.load(std::memory_order_relaxed));
     int64_t returned = 0, held = levels;
     if (last != 0) {
       const int64_t then = h_->tickHeld.load(std::memory_order_relaxed);
       const int64_t yet = now < last ? then - accrued(rate, last - now) : then + accrued(rate, now - last);
-      const int64_t most = burst - static_cast<int64_t>(h_->tickTaken.load(std::memory_order_relaxed));
-      const int64_t room = std::min(most - accrued(rate, settledNs - now), yet) - static_cast<int64_t>(admitted - admittedThen) - inFlight;
+      const int64_t room = std::min(most - accrued(rate, untilNs - now), yet) - static_cast<int64_t>(admitted - admittedThen) - inFlight;
       returned = std::max<int64_t>(0, room - usable);
       if (returned > 0)
         returned -= static_cast<int64_t>(giveBack(buckets_[kReservoir], &tallies_[kReservoir], static_cast<uint64_t>(returned), now, validUntil));
-      held = std::max(levels + returned, std::min(most, then + accrued(rate, knownNs - last)) - static_cast<int64_t>(before - admittedThen));
+      held = std::max(levels + returned, std::min(most, then + accrued(rate, untilNs - last)) - static_cast<int64_t>(before - admittedThen));
     }
-    h_->tickNs.store(knownNs, std::memory_order_relaxed);
+    h_->tickNs.store(untilNs, std::memory_order_relaxed);
     h_->tickHeld.store(held, std::memory_order_relaxed);
     h_->tickAdmitted.store(before, std::memory_order_relaxed);
-    h_->tickTaken.store(before - admittedThen, std::memory_order_relaxed);
+    h_->tickLeased.store(leased, std::memory_order_relaxed);
     Peek reservoir{};
     peek({kReservoir, 0}, 0, now, reservoir);
     return {returned, reservoir.level, levels + returned, kOk};
@@ -1036,7 +1044,7 @@ class Table {
       if (!(old & 1) && !h_->validUntil.compare_exchange_strong(old, old | 1, std::memory_order_acq_rel, std::memory_order_acquire))
         continue;
       resumed = true;
-      uint64_t latest = clock();
+      uint64_t latest = asOf(clock());
       const uint64_t promised = untilNs > latest ? untilNs - latest : 0;
       const Status s = adoptFallbacks(latest, clock);
       if (s != kOk) return s;
@@ -1316,7 +1324,8 @@ class Table {
   static bool swapLevel(B& bucket, Word& word, int64_t stored) noexcept {
     // acq_rel [epoch]: a winner must have read the version the word names, and the next reader must not see
     // an older one. On failure the caller reads everything anew.
-    return bucket.word.compare_exchange_weak(word.bits, pack(stored, word.epoch()).bits, std::memory_order_acq_rel,
+    // seq_cst [tick]: see asOf.
+    return bucket.word.compare_exchange_weak(word.bits, pack(stored, word.epoch()).bits, std::memory_order_seq_cst,
                                              std::memory_order_acquire);
   }
 
@@ -1350,7 +1359,7 @@ class Table {
       }
       // [tick]: before the tokens are taken, so that whoever misses them knows how many they may be.
       if (tally) raiseLargestCost(cost);
-      if (tally && e.overflow > 0) raiseClipped(std::max(nowNs, p.sinceNs));
+      if (tally) raiseLatest(std::max(nowNs, p.sinceNs));
       if (swapLevel(bucket, word, stored)) {
         if (stored < -kLevelLimit) [[unlikely]] reanchor(bucket, tally, nowNs);
         return kOwn;
@@ -1366,9 +1375,11 @@ class Table {
       const int64_t leased = tally ? leasedOf(static_cast<uint32_t>(&bucket - buckets_)) : 0;
       const Reading p = readParams(bucket, word.epoch());
       const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, tally ? tally->fallback.load(std::memory_order_relaxed) : 0, leased);
-      if (tally && e.overflow > 0) raiseClipped(std::max(nowNs, p.sinceNs));
       const int64_t floor = -static_cast<int64_t>(e.cap);
       const auto taken = std::min(static_cast<int64_t>(std::min<uint64_t>(units, kLevelLimit)), std::max<int64_t>(0, e.level - floor));
+      // [tick]: as in take.
+      if (tally) raiseLargestCost(static_cast<uint64_t>(taken));
+      if (tally) raiseLatest(std::max(nowNs, p.sinceNs));
       const int64_t stored = e.level - taken - e.accrued;
       if (stored < -2 * kLevelLimit) [[unlikely]] reanchor(bucket, tally, nowNs);
       else if (swapLevel(bucket, word, stored)) return static_cast<uint64_t>(taken);
@@ -1477,6 +1488,7 @@ class Table {
 
   // All leases of a lane count as spent: clipped under, then forgotten.
   void endLeases(uint32_t lane, uint64_t nowNs) noexcept {
+    nowNs = asOf(nowNs);
     const uint64_t validUntil = validUntilAt(nowNs);
     for (uint32_t i = 1; i < highWater(); ++i) {
       Atomic<uint64_t>& onLease = leaseOf(lane, i);
@@ -1515,14 +1527,18 @@ class Table {
     }
   }
 
-  // relaxed [tick]: the swap that takes the tokens comes after it and releases it. Raised ahead, so that a busy table
-  // writes this line a thousand times a second at most.
-  void raiseClipped(uint64_t atNs) noexcept {
-    uint64_t seen = h_->clippedNs.load(std::memory_order_relaxed);
-    while (seen < atNs && !h_->clippedNs.compare_exchange_weak(seen, std::min(atNs + kClipAheadNs, kLatestNs), std::memory_order_relaxed,
-                                                               std::memory_order_relaxed)) {
+  // relaxed [tick]: the swap that takes the tokens comes after it and releases it.
+  void raiseLatest(uint64_t atNs) noexcept {
+    uint64_t seen = h_->latestNs.load(std::memory_order_relaxed);
+    while (seen < atNs && !h_->latestNs.compare_exchange_weak(seen, std::min(atNs + kAheadNs, kLatestNs), std::memory_order_relaxed,
+                                                              std::memory_order_relaxed)) {
     }
   }
+
+  // The time a reading counts as. What a full bucket had clipped until the last tick was handed on then: whoever
+  // clipped it as of an earlier time would have that refill once more.
+  // seq_cst [tick]: of a thread whose swap a tick did not see only that one request can have missed the tick's time.
+  uint64_t asOf(uint64_t nowNs) const noexcept { return std::max(nowNs, h_->tickedNs.load(std::memory_order_seq_cst)); }
 
   // Starts a new epoch with the same parameters, because the level has wandered far from its reference.
   // Happens after days of full load in one epoch; whoever finds the lock taken leaves it to the next.
@@ -1551,7 +1567,7 @@ class Table {
     for (int tries = 0; tries < kPublishTries; ++tries) {
       Word word{bucket.word.load(std::memory_order_acquire)};
       const Reading p = readParams(bucket, word.epoch());
-      uint64_t now = std::max(clock(), p.sinceNs);
+      uint64_t now = std::max(asOf(clock()), p.sinceNs);
       const uint64_t validUntil = tally ? peekValidUntil() : 0;
       if (lapsed) now = std::max(now, validUntil + 1);
       else if (tally && now > validUntil) return kLapsed;
@@ -1563,7 +1579,7 @@ class Table {
       c.leased = leased;
       if (!decide(e, lapsed ? without(p, validUntil, fallback) : p, c)) return kInvalid;
       uint64_t expiry = 0;
-      if (c.deposit && c.depositUntilNs > now) expiry = std::min<uint64_t>((c.depositUntilNs - now) >> kExpiryShift, UINT32_MAX);
+      if (c.deposit && c.depositUntilNs > now) expiry = std::min<uint64_t>((c.depositUntilNs >> kExpiryShift) - (now >> kExpiryShift), UINT32_MAX);
       const auto epoch = static_cast<uint8_t>(word.epoch() + 1);
       const int64_t most = static_cast<int64_t>(decode(c.burst) + (expiry ? decode(c.deposit) : 0)) - c.leased;
       Params<Atomic>& next = bucket.params[epoch & 1];
@@ -1603,7 +1619,7 @@ class Table {
   template <class Clock>
   int64_t reclaimLocked(uint32_t index, bool early, bool lapsed, Clock&& clock) noexcept {
     const Reading p = current(index);
-    if (p.deposit == 0 || (!early && clock() < p.depositUntilNs)) return 0;
+    if (p.deposit == 0 || (!early && asOf(clock()) < p.depositUntilNs)) return 0;
     int64_t unused = 0;
     Status s = publish(index, lapsed, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
       unused = std::min(cutOff(e.level + e.overflow, static_cast<int64_t>(now.burst) - c.leased), static_cast<int64_t>(now.deposit));

@@ -42,6 +42,12 @@ inline uint64_t scale() {
   return value;
 }
 
+// Added to every first seed, so that a long run can look elsewhere.
+inline uint64_t seedBase() {
+  const char* text = std::getenv("FORETOKEN_TEST_SEED");
+  return text ? std::strtoull(text, nullptr, 10) : 0;
+}
+
 // Sanitized builds run the same tests on fewer seeds.
 inline constexpr bool sanitized =
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -132,6 +132,7 @@ void step(World& w, Random& r, const Profile& profile) {
 }
 
 void explore(const Profile& profile, uint64_t seeds, uint64_t firstSeed) {
+  firstSeed += harness::seedBase();
   for (uint64_t seed = firstSeed; seed < firstSeed + seeds; ++seed) {
     Random r(seed);
     const uint64_t rate = 1 + r.magnitude(profile.rateBits), burst = 1 + r.magnitude(profile.rateBits);

@@ -83,7 +83,6 @@ class Target {
     deposit_ = 0;
     clip();
   }
-  void extendDeposit(uint64_t untilNs) { depositUntilNs_ = untilNs; }
   void take(uint64_t cost) { level_ -= units(cost); }
   void give(uint64_t cost) {
     // What a level above its cap holds is not taken away by a refund that has no room.

@@ -47,7 +47,7 @@ class World {
   static constexpr uint32_t kHolders = 3;
 
   World(uint32_t capacity, uint64_t rate, uint64_t burst)
-      : memory(capacity, rate, burst, 1), table(memory.table), admissions_(rate, burst, 1, capacity + 1), everything_(rate, burst, 1, capacity + 1), capacity_(capacity) {
+      : memory(capacity, rate, burst, 1), table(memory.table), admissions_(rate, burst, 1, capacity + 1), everything_(rate, burst, 1, capacity + 1), spent_(rate, burst, 1, capacity + 1), capacity_(capacity) {
     own_.resize(capacity + 1);
     slack_.assign(capacity + 1, 0);
     epochs_.assign(capacity + 1, 0);
@@ -89,6 +89,7 @@ class World {
     for (auto& o : own_) o.advance(now_);
     admissions_.advance(now_);
     everything_.advance(now_);
+    spent_.advance(now_);
     for (auto& [i, t] : targets) t.limit.bucket.advance(now_);
   }
 
@@ -96,11 +97,13 @@ class World {
 
   int32_t acquire(uint32_t index, uint64_t cost, uint64_t earlierNs = 0, bool inLine = false) {
     Target& t = targets.at(index);
-    const uint64_t at = now_ - std::min(earlierNs, now_ - 1);
+    const uint64_t read = now_ - std::min(earlierNs, now_ - 1);
+    // Not before the time up to which a tick has handed on what full buckets clipped.
+    const uint64_t at = std::max(read, memory.header().tickedNs.load(std::memory_order_relaxed));
     const LevelReading before = table.levelOf(index, at), pool = table.levelOf(0, at);
     const int32_t judged = expect(t, cost, at, inLine, before, pool);
     const int32_t expected = t.mode == Mode::kOff || (t.mode == Mode::kShadow && judged <= 0) ? static_cast<int32_t>(kUncharged) : judged;
-    const int32_t decision = inLine ? table.acquireAny(t.slot, cost, at, true) : table.acquire(t.slot, cost, at);
+    const int32_t decision = inLine ? table.acquireAny(t.slot, cost, read, true) : table.acquire(t.slot, cost, read);
     if (!earlierNs && decision != expected)
       harness::context() += " cost " + std::to_string(cost) + " own " + std::to_string(before.level) + "/" + std::to_string(before.burst + before.deposit) +
                             " pool " + std::to_string(pool.level) + "/" + std::to_string(pool.burst) + " share " + std::to_string(t.share) +
@@ -125,9 +128,12 @@ class World {
       admittedTokens_ += cost;
       admissions_.take(cost);
       everything_.take(cost);
+      spent_.take(cost);
       // Decided between the reading of the clock and now; not before the bucket was last given anything.
       const uint32_t from = decision == kBorrowed ? 0 : index;
-      events_.push_back({std::max({at, sinceOf(from), gainedNs_[from]}), static_cast<int64_t>(cost), 0, 0});
+      const uint64_t takenNs = std::max({at, sinceOf(from), gainedNs_[from]});
+      events_.push_back({takenNs, static_cast<int64_t>(cost), 0, 0});
+      lastTakenNs_ = std::max(lastTakenNs_, takenNs);
       if (!late) CHECK_GE(admissions_.level(), Wide{0});
       if (decision == kBorrowed) {
         CHECK(t.mayBorrow);
@@ -157,6 +163,7 @@ class World {
     uint64_t& uncharged = t.mode == Mode::kOff ? t.unmeteredTokens : t.mode == Mode::kShadow ? t.passedTokens : none;
     // Nobody refunds what has not been served; as long as it is on lease the table could not tell.
     if (amount > t.refundable + t.chargedBeyond + uncharged && lentOf(index)) return;
+    const int64_t had = table.levelOf(index, now_).level;
     const int32_t decision = table.refund(t.slot, amount, now_);
     if (amount > t.refundable + t.chargedBeyond + uncharged) {
       CHECK_EQ(decision, static_cast<int32_t>(kBadCost));
@@ -170,15 +177,18 @@ class World {
     if (lapsed()) ++slack_[index];
     t.tokens -= amount;
     own_[index].give(amount);
-    gainedNs_[index] = now_;
+    // One that found no room gave nothing.
+    if (table.levelOf(index, now_).level > had) gainedNs_[index] = now_;
     everything_.give(amount);
-    // What was charged after the fact is not among the admissions, and not given back to their reference.
+    spent_.give(amount);
+    // The law is net of refunds, also of those of a charge after the fact: the charge may have refilled long ago, and what
+    // its refund brings may then be admitted beside a whole burst.
     const uint64_t ofAdmissions = std::min(amount, t.refundable);
     t.refundable -= ofAdmissions;
     t.chargedBeyond -= amount - ofAdmissions;
-    admissions_.give(ofAdmissions);
+    admissions_.give(amount);
     if (t.limit.set) t.limit.bucket.give(amount);
-    if (ofAdmissions) events_.push_back({now_, -static_cast<int64_t>(ofAdmissions), 0, 0});
+    events_.push_back({now_, -static_cast<int64_t>(amount), 0, 0});
   }
 
   void charge(uint32_t index, uint64_t amount) {
@@ -192,6 +202,7 @@ class World {
     }
     own_[index].take(taken);
     everything_.take(taken);
+    spent_.take(taken);
     t.tokens += taken;
     t.chargedBeyond += taken;
     // A limit is charged alike, or a refund of this would lift it above what was taken from it.
@@ -246,6 +257,7 @@ class World {
     admittedTokens_ += cost;
     // Served now, whenever it was leased: the law must hold for that too.
     admissions_.take(cost);
+    spent_.take(cost);
     CHECK_GE(admissions_.level(), Wide{0});
     events_.push_back({now_, static_cast<int64_t>(cost), 0, 0});
   }
@@ -309,7 +321,6 @@ class World {
       CHECK_LE(end, std::max(until, old));
       CHECK_GE(end + (1ull << kExpiryShift), std::min(std::max(until, old), now_ + (uint64_t{UINT32_MAX} << kExpiryShift)));
       own_[index].receive(moved, end);
-      if (end <= now_) own_[index].endDeposit();
     }
     check();
     return moved;
@@ -341,7 +352,9 @@ class World {
       return 0;
     });
     returning_ = false;
-    gainedNs_[0] = now_;
+    // What it hands on was there as soon as the last of the admissions it counted: at any time from then on the levels
+    // are within what one bucket would hold, whenever the tick itself came to act.
+    if (r.returned > 0) gainedNs_[0] = std::max(gainedNs_[0], lastTakenNs_);
     CHECK_GE(r.returned, 0);
     check();
     return r;
@@ -381,6 +394,7 @@ class World {
     if (s == kOk) {
       admissions_.change(rate, burst);
       everything_.change(rate, burst);
+      spent_.change(rate, burst);
       events_.push_back({now_, 0, rate, burst});
     }
     check();
@@ -455,12 +469,18 @@ class World {
     }
     CHECK_LE(rates, resourceRate());
     CHECK_LE(bursts, resourceBurst());
-    if (!late) CHECK_LE(levels(), everything_.level());
+    if (!late) {
+      CHECK_LE(levels(), everything_.level());
+      // What is still to be spent of leases counts as admitted when it is spent.
+      CHECK_LE(levels() + units(1) * spendable(), spent_.level());
+    }
     for (auto& [i, t] : targets) {
       const LevelReading r = table.levelOf(i, now_);
       CHECK_EQ(r.rate, own_[i].rate());
       CHECK_EQ(r.burst, own_[i].burst());
       CHECK_EQ(r.deposit, own_[i].deposit());
+      // However often the parameters change meanwhile.
+      if (r.deposit) CHECK_EQ(depositEndOf(i), own_[i].depositUntilNs());
       if (!late) {
         CHECK_LE(units(1) * r.level, own_[i].level());
         CHECK_LE(own_[i].level() - units(1) * r.level, slackOf(i));
@@ -561,6 +581,15 @@ class World {
     return sum;
   }
 
+  // What holders may yet spend without asking.
+  uint64_t spendable() {
+    uint64_t sum = 0;
+    for (const auto& held : held_)
+      for (const auto& [index, h] : held)
+        if (Word{memory.bucket(index).word.load(std::memory_order_relaxed)}.epoch() == h.epoch) sum += h.left;
+    return sum;
+  }
+
   Wide slackOf(uint32_t i) { return units(2 + reference::kGrain + slack_[i]); }
 
   void lapseModel() {
@@ -605,17 +634,6 @@ class World {
       const auto epoch = Word{memory.bucket(i).word.load(std::memory_order_relaxed)}.epoch();
       slack_[i] += static_cast<uint8_t>(epoch - epochs_[i]) * 2;
       epochs_[i] = epoch;
-      // A change of parameters shortens what is left of a deposit by less than 2^20 ns.
-      if (i && own_[i].deposit() && table.levelOf(i, now_).deposit) {
-        const uint64_t end = depositEndOf(i);
-        CHECK_LE(end, std::max(own_[i].depositUntilNs(), end));
-        if (end < own_[i].depositUntilNs()) {
-          CHECK_GE(end + 2 * (1ull << kExpiryShift), own_[i].depositUntilNs());
-          own_[i].extendDeposit(end);
-        }
-      } else if (i && own_[i].deposit() && own_[i].depositUntilNs() <= now_ + 2 * (1ull << kExpiryShift)) {
-        own_[i].endDeposit();
-      }
     }
     // The reservoir gets what others had and loses what they get: its own reference starts from what it has.
     const LevelReading pool = table.levelOf(0, now_);
@@ -630,6 +648,7 @@ class World {
 
   reference::Bucket admissions_;  // charged at admission, net of refunds
   reference::Bucket everything_;  // also what was charged afterwards
+  reference::Bucket spent_;       // likewise, and leases when they are spent
   std::vector<reference::Target> own_;
   std::vector<uint64_t> slack_;
   std::vector<uint8_t> epochs_;
@@ -640,6 +659,7 @@ class World {
   uint32_t capacity_;
   uint64_t now_ = 1, validUntilNs_ = 0, admittedTokens_ = 0;
   uint64_t tickedNs_ = 1;  // when the last tick ended
+  uint64_t lastTakenNs_ = 0;
   bool returning_ = false;
 };
 
