@@ -1,9 +1,11 @@
 import type { AllocatorName } from '../allocate/allocator.js';
 import type { CreditBook } from '../allocate/credit.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
+import { decisionColumns } from '../history/schema.js';
 import type { DecisionPoint, HistoryStore } from '../history/store.js';
+import type { ShadowView } from '../shadow/report.js';
 import type { Handle } from '../table/table.js';
-import { type DecisionField, type DecisionShape, decisionFields, modeNames, widthOf } from './explain.js';
+import { type DecisionField, type DecisionShape, decisionFields, modeNames, shadowFields, widthOf } from './explain.js';
 import type { FastLoop } from './fast-loop.js';
 import type { Plan } from './plan.js';
 import type { Roster } from './roster.js';
@@ -25,6 +27,7 @@ export interface DecisionSources {
   allocator: AllocatorName;
   modeOf: (handle: Handle) => string | undefined;
   nowMs: () => number;
+  shadows?: ShadowView | undefined;
 }
 
 /**
@@ -120,7 +123,10 @@ export class Decisions {
     const horizonsMs = frame?.horizonsMs ?? [];
     if (!known || known.horizonsMs.length !== horizonsMs.length || (frame && known.engines !== frame.engines)) {
       const engines = frame?.engines ?? [];
-      const shape = { fields: decisionFields, horizonsMs, engines, allocator: this.#sources.allocator };
+      const room = decisionColumns.length - decisionFields.length - 3 * horizonsMs.length;
+      const shadows = (this.#sources.shadows?.specs ?? []).slice(0, Math.max(0, Math.floor(room / 2)));
+      const fields = [...decisionFields, ...shadows.flatMap(shadowFields)];
+      const shape = { fields, horizonsMs, engines, allocator: this.#sources.allocator };
       this.#shape = { shape, text: JSON.stringify(shape) };
     }
     return this.#shape!;
@@ -138,7 +144,7 @@ export class Decisions {
       leadMs: reasons.leadMs[slot]!,
       demandPerSec: reasons.demandPerSec[slot]!,
       fairSharePerSec: this.#weights > 0 ? (fast.ratePerSec * roster.weight[slot]!) / this.#weights : 0,
-      reservation: roster.floorPerSec[slot]!,
+      reservation: roster.reservationPerSec[slot]!,
       weight: roster.weight[slot]!,
       limit: roster.limitPerSec[slot]!,
       ratePerSec: pairs[slot * 2]!,
@@ -157,6 +163,7 @@ export class Decisions {
       values[at] = numbers[field];
       at += rows;
     }
+    at = this.#fillShadows(slot, values, at, rows);
     const frame = this.#frame;
     if (!frame) return;
     const horizons = frame.horizonsMs.length;
@@ -168,6 +175,21 @@ export class Decisions {
       values[at + 2 * rows] = isForecast ? frame.engine[place]! : 0;
       at += 3 * rows;
     }
+  }
+
+  /** Not a number where a shadow has said nothing of whoever has the slot. @returns where the next number goes */
+  #fillShadows(slot: number, values: Float64Array, from: number, rows: number): number {
+    const { roster, shadows } = this.#sources;
+    const count = (this.#shapeNow().shape.fields.length - decisionFields.length) / 2;
+    const outcomes = shadows?.outcomes(slot, roster.handles[slot]!) ?? [];
+    let at = from;
+    for (const { engine, allocator } of shadows?.specs.slice(0, count) ?? []) {
+      const outcome = outcomes.find((other) => other.engine === engine && other.allocator === allocator);
+      values[at] = outcome?.ratePerSec ?? Number.NaN;
+      values[at + rows] = outcome?.deniedTokens ?? Number.NaN;
+      at += 2 * rows;
+    }
+    return at;
   }
 
   #grow(slots: number): void {

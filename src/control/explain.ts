@@ -1,5 +1,6 @@
-import type { AllocatorName } from '../allocate/allocator.js';
+import { type AllocatorName, allocatorNames } from '../allocate/allocator.js';
 import { ForetokenError } from '../errors.js';
+import { type EngineName, engineChoices } from '../forecast/names.js';
 import type { DecisionPoint, HistoryStore } from '../history/store.js';
 import type { TargetOutcome } from '../shadow/report.js';
 import type { TargetMode } from '../table/native.js';
@@ -58,7 +59,10 @@ export interface Explanation {
   credits: number;
   /** What it may borrow from the reservoir until the next tick, tokens. */
   borrowShare: number;
-  /** What each shadow would give it and would have denied it; empty without shadows, and of times past. */
+  /**
+   * What each shadow would give it and would have denied it so far; empty without shadows, and before they have played
+   * a step. With more than six horizons only the first shadows are told of.
+   */
   shadows: TargetOutcome[];
 }
 
@@ -85,6 +89,13 @@ export const decisionFields = [
   'resourcePerSec',
 ] as const;
 export type DecisionField = (typeof decisionFields)[number];
+
+/** Names of the numbers that a record has of a shadow. */
+export const shadowFields = ({ engine, allocator }: Pick<TargetOutcome, 'engine' | 'allocator'>): [string, string] => [
+  `shadow ${engine}/${allocator} ratePerSec`,
+  `shadow ${engine}/${allocator} deniedTokens`,
+];
+const shadowField = /^shadow ([\w-]+)\/([\w-]+) ratePerSec$/;
 
 /** What the numbers of a record mean, written down with them so that another version can read them. */
 export interface DecisionShape {
@@ -119,6 +130,19 @@ export async function explainPast(
     );
   return explanationOf(target, last);
 }
+
+function shadowsOf(fields: readonly string[], values: ArrayLike<number>): TargetOutcome[] {
+  return fields.flatMap((field, at) => {
+    const [, engine, allocator] = shadowField.exec(field) ?? [];
+    if (!isEngine(engine) || !isAllocator(allocator) || Number.isNaN(values[at]!)) return [];
+    const [, deniedTokens] = shadowFields({ engine, allocator });
+    return { engine, allocator, ratePerSec: values[at]!, deniedTokens: values[fields.indexOf(deniedTokens)]! };
+  });
+}
+
+const isEngine = (name: string | undefined): name is EngineName => (engineChoices as readonly unknown[]).includes(name);
+const isAllocator = (name: string | undefined): name is AllocatorName =>
+  (allocatorNames as readonly unknown[]).includes(name);
 
 /** Makes an explanation of what is recorded about a decision. */
 export function explanationOf(target: string, { timeMs, shape: text, values }: DecisionPoint): Explanation {
@@ -157,19 +181,10 @@ export function explanationOf(target: string, { timeMs, shape: text, values }: D
     correction: { tokens: of('correctionTokens'), extraPerSec: of('extraPerSec') },
     credits: of('credits'),
     borrowShare: of('borrowShare'),
-    shadows: [],
+    shadows: shadowsOf(shape.fields, values),
   };
   explanation.text = sentencesOf(explanation);
   return explanation;
-}
-
-/** The same with what shadows would have done. */
-export function withShadows(explanation: Explanation, shadows: TargetOutcome[]): Explanation {
-  const said = shadows.map(
-    ({ engine, allocator, ratePerSec, deniedTokens }) =>
-      ` Under engine ${engine} and allocator ${allocator} it would have ${number(ratePerSec)} tokens/s, and ${number(deniedTokens)} tokens would have been denied so far.`,
-  );
-  return { ...explanation, shadows, text: explanation.text + said.join('') };
 }
 
 const figures = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 3, useGrouping: true });
@@ -212,5 +227,9 @@ function sentencesOf(e: Explanation): string {
     parts.push(`It asks for ${number(e.correction.extraPerSec)} tokens/s beyond its forecast.`);
   if (e.credits !== 0) parts.push(`Its credits are ${number(e.credits)} tokens per unit of weight.`);
   if (e.borrowShare > 0) parts.push(`Until the next tick it may borrow ${number(e.borrowShare)} tokens.`);
+  for (const { engine, allocator, ratePerSec, deniedTokens } of e.shadows)
+    parts.push(
+      `Under engine ${engine} and allocator ${allocator} it would have ${number(ratePerSec)} tokens/s, and ${number(deniedTokens)} tokens would have been denied so far.`,
+    );
   return parts.join(' ');
 }

@@ -5,7 +5,7 @@ import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } fr
 import type { HistoryStore, StepRecord } from '../history/store.js';
 import { HistoryWatch } from '../history/watch.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
-import type { ShadowReport } from '../shadow/report.js';
+import type { ShadowReport, ShadowView } from '../shadow/report.js';
 import type { Activity } from '../table/table.js';
 import { Decisions } from './decisions.js';
 import { type Explanation, explainPast, explanationOf } from './explain.js';
@@ -137,6 +137,8 @@ export class ControlLoop {
     engine: Forecaster;
     roster: Roster;
     onlooker?: Onlooker | undefined;
+    /** Told of in explanations. */
+    shadows?: ShadowView | undefined;
     onEvent: (event: ForetokenEvent) => void;
   }) {
     this.#table = parts.table;
@@ -157,6 +159,7 @@ export class ControlLoop {
       allocator: parts.options.allocator,
       modeOf: (handle) => parts.table.modeOf?.(handle),
       nowMs: () => parts.table.nowMs(),
+      shadows: parts.shadows,
     });
     for (const column of totalColumns) this.#sums.set(column, new Float64Array(64));
     this.#lastTickMs = parts.table.nowMs();
@@ -389,7 +392,7 @@ export class ControlLoop {
     const planned = plan({
       slots,
       live: this.#roster.live,
-      floorPerSec: this.#roster.floorPerSec,
+      floorPerSec: this.#roster.reservationPerSec,
       weight: this.#roster.weight,
       limitPerSec: this.#roster.limitPerSec,
       leastBurst: this.#options.leastBurst ?? 0,

@@ -19,7 +19,7 @@ export class Roster {
   names: (string | undefined)[] = [];
   handles: Handle[] = [];
   live = new Uint8Array(64);
-  floorPerSec = new Float64Array(64);
+  reservationPerSec = new Float64Array(64);
   weight = new Float64Array(64);
   limitPerSec = new Float64Array(64);
   throttlingCost = new Float64Array(64);
@@ -31,7 +31,7 @@ export class Roster {
     this.names[slot] = entry.name;
     this.handles[slot] = entry.handle;
     this.live[slot] = 1;
-    this.floorPerSec[slot] = entry.reservation;
+    this.reservationPerSec[slot] = entry.reservation;
     this.weight[slot] = entry.weight;
     this.limitPerSec[slot] = entry.limit;
     this.throttlingCost[slot] = entry.throttlingCost ?? defaultThrottlingCost;
@@ -42,7 +42,7 @@ export class Roster {
     this.#unname(slot);
     this.names[slot] = undefined;
     this.live[slot] = 0;
-    this.floorPerSec[slot] = 0;
+    this.reservationPerSec[slot] = 0;
     this.weight[slot] = 0;
   }
 
@@ -57,7 +57,7 @@ export class Roster {
     const live = new Uint8Array(size * 2);
     live.set(this.live);
     this.live = live;
-    for (const name of ['floorPerSec', 'weight', 'limitPerSec', 'throttlingCost'] as const) {
+    for (const name of ['reservationPerSec', 'weight', 'limitPerSec', 'throttlingCost'] as const) {
       const bigger = new Float64Array(size * 2);
       bigger.set(this[name]);
       this[name] = bigger;

@@ -5,7 +5,7 @@ import { ShadowLink } from '../shadow/link.js';
 import { reportOf, type ShadowReport } from '../shadow/report.js';
 import type { BucketTable } from '../table/table.js';
 import { openParts, type Parts, warmUp } from './assembly.js';
-import { type Explanation, withShadows } from './explain.js';
+import type { Explanation } from './explain.js';
 import { LateWarm } from './late-warm.js';
 import { ControlLoop, type LoopOptions, type StepReport } from './loop.js';
 import type { ControllerData } from './protocol.js';
@@ -70,6 +70,7 @@ export class Shift {
       engine,
       roster,
       onlooker: this.#shadows?.onlooker,
+      shadows: this.#shadows,
       onEvent: hooks.onEvent,
     });
   }
@@ -106,11 +107,8 @@ export class Shift {
   }
 
   /** @throws UNKNOWN_TARGET */
-  async explain(name: string, atMs: number | undefined): Promise<Explanation> {
-    const explanation = await this.#loop.explain(name, Date.now(), atMs);
-    const slot = this.#roster.slots.get(name);
-    if (atMs !== undefined || slot === undefined || !this.#shadows) return explanation;
-    return withShadows(explanation, this.#shadows.outcomes(slot, this.#roster.handles[slot]!));
+  explain(name: string, atMs: number | undefined): Promise<Explanation> {
+    return this.#loop.explain(name, Date.now(), atMs);
   }
 
   /** What the shadows would have denied, if there are any. */

@@ -6,7 +6,7 @@ import { workerFile } from '../paths.js';
 import type { BucketTable, Handle } from '../table/table.js';
 import { ShadowFeed } from './feed.js';
 import type { FromShadows, ShadowData, ShadowFigures, ShadowSpec, ToShadows } from './protocol.js';
-import { outcomesOf, reportOf, type ShadowReport, type TargetOutcome } from './report.js';
+import { outcomesOf, reportOf, type ShadowReport, type ShadowView, type TargetOutcome } from './report.js';
 import { sourceOf } from './shadows.js';
 
 /** How far shadows may fall behind, ms: what has not been played lies in memory. */
@@ -18,12 +18,12 @@ const stopPatienceMs = 5_000;
  * The shadows of a table, seen from its controller: told what happens, and asked nothing. They are in a thread of their
  * own, so that they delay no tick; when it dies or falls too far behind there is one event and no shadows any more.
  */
-export class ShadowLink {
+export class ShadowLink implements ShadowView {
+  readonly specs: readonly ShadowSpec[];
   readonly #feed: ShadowFeed;
   readonly #worker: Worker;
   readonly #exited: Promise<void>;
   readonly #tell: (message: string) => void;
-  readonly #specs: readonly ShadowSpec[];
   readonly #mostBehind: number;
   #figures: ShadowFigures | undefined;
   #behind = 0;
@@ -36,7 +36,7 @@ export class ShadowLink {
     tell: (message: string) => void,
   ) {
     this.#tell = tell;
-    this.#specs = options.shadow;
+    this.specs = options.shadow;
     this.#mostBehind = Math.max(3, Math.ceil(mostBehindMs / options.stepMs));
     const sources = options.shadow.map(({ engine }) => sourceOf(options.engine, engine));
     const { collect } = table.constants;
@@ -66,7 +66,7 @@ export class ShadowLink {
 
   /** As of the last step that was played. */
   report(): ShadowReport {
-    return reportOf(this.#figures, this.#ended ? [] : this.#specs, Date.now());
+    return reportOf(this.#figures, this.#ended ? [] : this.specs, Date.now());
   }
 
   /** What became of one target; empty before the first step was played, and of a target that came since. */

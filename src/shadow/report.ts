@@ -36,6 +36,14 @@ export interface TargetOutcome {
   ratePerSec: number;
 }
 
+/** Where somebody who explains decisions learns of shadows. */
+export interface ShadowView {
+  /** All that were asked for. */
+  readonly specs: readonly Pick<ShadowSpec, 'engine' | 'allocator'>[];
+  /** Those that go on, of whoever has the slot. */
+  outcomes(slot: number, handle: Handle): TargetOutcome[];
+}
+
 /** @param figures undefined before the first step was played */
 export function reportOf(
   figures: ShadowFigures | undefined,

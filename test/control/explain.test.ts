@@ -145,4 +145,33 @@ describe('an explanation of the past', () => {
     await world.run(2000);
     expect((await recorded()).every((times) => times > 0)).toBe(true);
   });
+
+  it('names what shadows would have done, also of times past, and nothing of one that has said nothing', async () => {
+    const said = { ratePerSec: 12, deniedTokens: 34 };
+    let nobody = 0;
+    const world = await World.open({
+      shadows: {
+        specs: [
+          { engine: 'last', allocator: 'max-min' },
+          { engine: 'auto', allocator: 'credit' },
+        ],
+        outcomes: (slot) => (slot === nobody ? [] : [{ engine: 'auto', allocator: 'credit', ...said }]),
+      },
+    });
+    const { slot } = world.add('a');
+    world.engine.script = () => 100;
+    await world.run(2000, () => ({ a: 10 }));
+    const shadows = [{ engine: 'auto', allocator: 'credit', ...said }];
+    const now = await world.loop.explain('a', wallMs(world));
+    expect(now.shadows).toEqual(shadows);
+    expect(now.text).toContain(
+      'Under engine auto and allocator credit it would have 12 tokens/s, and 34 tokens would have been denied so far.',
+    );
+    expect(now.forecasts).toMatchObject([{ q50PerSec: 100, carriedBy: 'scripted' }]);
+    const past = await world.loop.explain('a', wallMs(world), wallMs(world));
+    expect(past.shadows).toEqual(shadows);
+    expect(past.forecasts).toMatchObject([{ q50PerSec: 100, carriedBy: 'scripted' }]);
+    nobody = slot;
+    expect((await world.loop.explain('a', wallMs(world))).shadows).toEqual([]);
+  });
 });

@@ -5,6 +5,7 @@ import { type Forecaster, type ForecastFrame, quantileCount } from '../../src/fo
 import { openMemoryHistory } from '../../src/history/memory.js';
 import type { HistoryStore } from '../../src/history/store.js';
 import type { ForetokenEvent } from '../../src/options.js';
+import type { ShadowView } from '../../src/shadow/report.js';
 import { BucketTable, type Handle } from '../../src/table/table.js';
 
 /** Forecasts what a script says: one number for every quantile, or all five; tokens/s. */
@@ -82,7 +83,13 @@ export class World {
   #allowed = 0;
   #allowedMs = 0;
 
-  private constructor(options: LoopOptions, history: HistoryStore, capacity: number, script: Script) {
+  private constructor(
+    options: LoopOptions,
+    history: HistoryStore,
+    capacity: number,
+    script: Script,
+    shadows: ShadowView | undefined,
+  ) {
     this.options = options;
     this.history = history;
     this.table = BucketTable.create({
@@ -98,12 +105,15 @@ export class World {
       history,
       engine: this.engine,
       roster: new Roster(),
+      shadows,
       onEvent: (event) => this.events.push(event),
     });
   }
 
-  static async open(options: Partial<LoopOptions> & { capacity?: number; script?: Script } = {}): Promise<World> {
-    const { capacity = 16, script = () => 0, ...rest } = options;
+  static async open(
+    options: Partial<LoopOptions> & { capacity?: number; script?: Script; shadows?: ShadowView } = {},
+  ): Promise<World> {
+    const { capacity = 16, script = () => 0, shadows, ...rest } = options;
     return new World(
       {
         ratePerSec: 1000,
@@ -118,6 +128,7 @@ export class World {
       await openMemoryHistory(),
       capacity,
       script,
+      shadows,
     );
   }
 

@@ -46,11 +46,13 @@ function link() {
 }
 
 describe('the thread of the shadows', () => {
-  it('is given up once it is too far behind, with one event', () => {
+  it('is given up once it is too far behind, with one event', async () => {
     const { link: shadows, events, step } = link();
     for (let i = 0; i < 3; i++) step();
     expect(events).toEqual([]);
     for (let i = 0; i < 3; i++) step();
+    // Its end follows from that, and is not told of again.
+    await shadows.close();
     expect(events).toEqual([expect.stringMatching(/^shadows ended; everything else goes on: they take longer/)]);
     expect(shadows.report().shadows).toEqual([]);
   });
