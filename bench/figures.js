@@ -1,7 +1,7 @@
 // What a forecast is worth on recorded traffic: `npm run figures -- FOLDER [holders|partitioned|noisy|pareto]...`, where
 // FOLDER holds traces as `foretoken replay` reads them. One line per trace; each says the command it sums up.
 import { execFile } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -86,7 +86,11 @@ if (!folder || names.some((name) => !Object.hasOwn(figures, name))) {
   console.error(`usage: npm run figures -- FOLDER [${Object.keys(figures).join('|')}]...`);
   process.exit(2);
 }
-const traces = readdirSync(folder).filter((file) => /\.csv(\.gz)?$/.test(file));
+const traces = existsSync(folder) ? readdirSync(folder).filter((file) => /\.csv(\.gz)?$/.test(file)) : [];
+if (traces.length === 0) {
+  console.error(`no traces in ${folder}: name a folder that holds some, as CSV, plain or gzip`);
+  process.exit(1);
+}
 for (const name of names) {
   for (const [i, file] of traces.entries()) {
     const { figure, runs, options } = await figures[name](join(folder, file));

@@ -18,7 +18,9 @@ if (files.length === 0) {
 }
 
 function listed(path) {
-  if (!statSync(path).isDirectory()) return [path];
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (!found) return [];
+  if (!found.isDirectory()) return [path];
   return readdirSync(path)
     .filter(isTrace)
     .sort()

@@ -100,7 +100,10 @@ export interface ForetokenOptions {
   horizonsMs?: readonly number[];
   /** How long allocations outlive a controller that stopped, ms; two ticks to 600,000. Default 2000, at least two ticks. */
   failSafeMs?: number;
-  /** False: no controller; targets keep reservations, or weighted shares where borrowing is off. Default true. */
+  /**
+   * False: no controller; targets keep reservations, or weighted shares where borrowing is off, and an adaptive limit stays
+   * where it begins unless another process that shares the table controls it. Default true.
+   */
   control?: boolean;
   /** Most requests that may wait, over all targets of a thread, 1 to 10,000,000. Default 100,000. */
   maxWaiting?: number;

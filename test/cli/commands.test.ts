@@ -47,6 +47,17 @@ describe('a command that is to write where nothing can be written', () => {
   });
 });
 
+describe('a script that is to read traces where there are none', () => {
+  it.each(['bench/figures.js', 'scripts/evaluate.js', 'scripts/refinement.js'])('%s says so in one line', (script) => {
+    const path = fileURLToPath(new URL(`../../${script}`, import.meta.url));
+    for (const none of [join(folder, 'missing'), folder]) {
+      const { status, stdout, stderr } = spawnSync(process.execPath, [path, none], { encoding: 'utf8' });
+      expect(stderr).toMatch(/^n.* traces .*\n$/);
+      expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    }
+  });
+});
+
 describe('foretoken regions', () => {
   it.each([['list', '--force'], ['--stale'], ['rm', 'name', '--json'], ['rm', 'name', '--stale'], ['rm']])(
     '%s %s is refused, because a switch that does nothing misleads',

@@ -105,6 +105,8 @@ describe('an explanation of the past', () => {
     expect(now.tokens).not.toBeCloseTo(then.tokens, 1);
     for (const ms of [3000, 3400, 3999])
       expect(await world.loop.explain('b', 0, wallStart + ms)).toMatchObject({ ...then, timeMs: wallStart + 3000 });
+    // Its deposit has grown less in the meantime.
+    expect((await world.loop.explain('b', 0, wallStart + 8000)).timeMs).toBeGreaterThan(wallStart + 3000);
     world.remove('b');
     await world.run(1000);
     expect((await world.loop.explain('b', 0, wallStart + 3000)).ratePerSec).toBe(then.ratePerSec);

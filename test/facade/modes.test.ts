@@ -131,6 +131,10 @@ describe("a target's own mode", () => {
     expect(await peer.does(`foretoken.target('a').mode`)).toBe('shadow');
     expect(await peer.does(`foretoken.setMode('off') ?? foretoken.target('a').mode`)).toBe('off');
     expect(a.mode).toBe('off');
+    mine.setMode('enforce');
+    const b = mine.addTarget('b', { mode: 'shadow' });
+    expect(await peer.does(`foretoken.addTarget('b').mode`)).toBe('shadow');
+    expect(b.mode).toBe('shadow');
     await peer.ends();
   });
 });

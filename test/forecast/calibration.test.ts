@@ -110,24 +110,26 @@ describe('calibration', () => {
     expect(kept).toBeGreaterThan(0.2);
   });
 
-  it('holds ahead of demand whose level shifts, at a short and a long horizon', () => {
+  // Without correction the first is covered in 54 % and the second in 74 % of all cases.
+  it.each([
+    ['at a short horizon of leaps to up to 256 times as much', 1, 97, (kind: number) => 20 * 4 ** kind],
+    ['at a long horizon of shifts as frequent as the horizon is long', 30, 31, (kind: number) => 20 * (1 + kind)],
+  ])('holds ahead of demand whose level shifts, %s', (_, horizon, everySteps, levelOf) => {
     const rows = 8;
-    const level = (step: number, row: number) => 20 * (1 + ((Math.floor(step / 97) * 7 + row * 3) % 5));
+    const level = (step: number, row: number) => levelOf((Math.floor(step / everySteps) * 7 + row * 3) % 5);
     const series = poisson(2400, rows, 17, level);
-    for (const horizon of [1, 30]) {
-      const horizonsMs = [horizon * 1000];
-      const mixture = new Mixture({ stepMs: 1000, horizonsMs, externals: 0 });
-      const frame = frameOf(rows, horizonsMs);
-      let covered = 0;
-      let count = 0;
-      series.forEach((demand, step) => {
-        mixture.observe(demand, rows);
-        mixture.predict(rows, [], frame);
-        for (let row = 0; step >= 800 && step + horizon < series.length && row < rows; row++, count++)
-          if (actualAfter(series, step, horizon, row) <= frame.quantiles[row * quantileCount + q90]!) covered++;
-      });
-      expect(covered / count, `${horizon} steps ahead`).toBeGreaterThan(0.87);
-      expect(covered / count, `${horizon} steps ahead`).toBeLessThan(0.93);
-    }
+    const horizonsMs = [horizon * 1000];
+    const mixture = new Mixture({ stepMs: 1000, horizonsMs, externals: 0 });
+    const frame = frameOf(rows, horizonsMs);
+    let covered = 0;
+    let count = 0;
+    series.forEach((demand, step) => {
+      mixture.observe(demand, rows);
+      mixture.predict(rows, [], frame);
+      for (let row = 0; step >= 800 && step + horizon < series.length && row < rows; row++, count++)
+        if (actualAfter(series, step, horizon, row) <= frame.quantiles[row * quantileCount + q90]!) covered++;
+    });
+    expect(covered / count).toBeGreaterThan(0.87);
+    expect(covered / count).toBeLessThan(0.93);
   });
 });
