@@ -2,17 +2,23 @@
 // run interleaved in one process, so compare within one run. `--json` prints the figures as JSON.
 import { parseArgs } from 'node:util';
 import { acquireBench, print } from './acquire.js';
+import { printShadow, shadowBench } from './shadow.js';
 import { printStep, stepBench } from './step.js';
 import { printWarm, warmBench } from './warm.js';
 
 // `npm run bench -- --step 100000`: only the control step, for so many targets; `--warm 10000`: only how long forecasters
-// take to take in the history after a restart.
+// take to take in the history after a restart; `--shadow 10000`: only what a shadow costs.
 let values;
 try {
   ({ values } = parseArgs({
-    options: { json: { type: 'boolean' }, step: { type: 'string' }, warm: { type: 'string' } },
+    options: {
+      json: { type: 'boolean' },
+      step: { type: 'string' },
+      shadow: { type: 'string' },
+      warm: { type: 'string' },
+    },
   }));
-  for (const option of ['step', 'warm']) {
+  for (const option of ['step', 'shadow', 'warm']) {
     const targets = Number(values[option] ?? 1);
     if (!(Number.isInteger(targets) && targets >= 1 && targets <= 1_000_000))
       throw new Error(`--${option}: expected a whole number from 1 to 1000000, got ${JSON.stringify(values[option])}`);
@@ -25,6 +31,12 @@ if (values.step !== undefined) {
   const step = await stepBench(Number(values.step));
   if (values.json) console.log(JSON.stringify({ step }));
   else printStep(step);
+  process.exit(0);
+}
+if (values.shadow !== undefined) {
+  const shadow = await shadowBench(Number(values.shadow));
+  if (values.json) console.log(JSON.stringify({ shadow }));
+  else printShadow(shadow);
   process.exit(0);
 }
 if (values.warm !== undefined) {

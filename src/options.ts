@@ -78,9 +78,10 @@ export interface ForetokenOptions {
    * spread; what has to wait counts as denied. One that does what the table does denies within 5 % of what is denied live
    * and 0.5 % of what is asked (on recorded traffic): give `{}` as one of them to see how near it is on yours.
    *
-   * Cost: one thread for all of them, in which each takes about the time of the live loops' own ticks and plans, and
-   * memory as another table of this capacity; an engine that the live one does not compute anyway, one more forecast a
-   * step. Shadows that fall 20 s behind are ended, with an event. Default none.
+   * Cost: one thread for all of them, in which each takes one and a half times what the live loop takes for a tick, and
+   * three times what it takes to plan a step (`npm run bench -- --shadow 10000`); memory as another table of this
+   * capacity; an engine that the live one does not compute anyway, one more forecast a step. Shadows that fall 20 s behind
+   * are ended, with an event. Default none.
    */
   shadow?: readonly ShadowOptions[];
   /** Whether the LSTM is refined on this system's own history. Default true. */

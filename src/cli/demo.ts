@@ -66,7 +66,16 @@ function print({ report, scoredFromS }: DemoResult, path: string): void {
         `${part(arm.worstTargetThrottledFraction, 13)} ${part(arm.utilization, 12)}\n`,
     );
   }
-  const { law } = report;
+  const { law, shadows } = report;
+  if (shadows && shadows.askedTokens > 0) {
+    const denied = (tokens: number) => part(tokens / shadows.askedTokens, 0);
+    const each = shadows.shadows.map(
+      ({ engine, allocator, deniedTokens }) => `  ${`${engine}, ${allocator}`.padEnd(20)} ${denied(deniedTokens)}\n`,
+    );
+    process.stdout.write(
+      `\nOf all that was asked for, live ${denied(shadows.deniedTokens)} was denied; as shadows saw it, under\n\n${each.join('')}`,
+    );
+  }
   process.stdout.write(
     `\nResource law: ${law.violations === 0 ? 'held' : `BROKEN ${law.violations} times`} over ${(law.admissions ?? 0).toLocaleString('en-US')} admissions.\n` +
       `History: ${report.history}\nReport:  ${path}\n`,

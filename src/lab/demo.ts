@@ -61,6 +61,7 @@ export async function runDemo(
     capacity: options.targets,
     borrow: false,
     allocator: 'proportional',
+    shadow: [{}, { engine: 'ewma' }, { engine: 'last' }, { allocator: 'credit' }],
     stepMs,
     horizonsMs: [stepMs, 5_000, 30_000],
     history: { path: options.out },
@@ -82,6 +83,7 @@ export async function runDemo(
   );
   const loads = split(trace, options.threads).map((part) => offer(foretoken, trace, part, startMs));
   await Promise.all(loads.map(({ done }) => done));
+  const shadows = await foretoken.shadows();
   const history = foretoken.historyLocation;
   await foretoken.close();
 
@@ -116,6 +118,7 @@ export async function runDemo(
         ...Object.entries(arms).map(([name, arm]) => ({ name, ...arm })),
         { name: 'foretoken', variant: 'live', ...live },
       ],
+      shadows,
       ...series.result(),
       notes: [
         `Generated tenants offered their requests from ${options.threads} threads to one shared table. The resource serves ${headRoom} times the mean demand, and targets cannot lend to each other.`,

@@ -2,13 +2,13 @@ import { type ArmCurve, curvesFigure } from './curves.js';
 import { brief, count, escapeHtml, percent } from './html.js';
 import type { ReportData, TargetTable } from './report.js';
 
-const head = (cells: readonly string[]): string =>
+export const head = (cells: readonly string[]): string =>
   `<thead><tr>${cells.map((cell) => `<th scope="col">${escapeHtml(cell)}</th>`).join('')}</tr></thead>`;
 
-const row = (name: string, cells: readonly string[], isOurs = false): string =>
+export const row = (name: string, cells: readonly string[], isOurs = false): string =>
   `<tr${isOurs ? ' class="ours"' : ''}><th scope="row">${escapeHtml(name)}</th>${cells.map((cell) => `<td>${escapeHtml(cell)}</td>`).join('')}</tr>`;
 
-const scrolling = (label: string, table: string): string =>
+export const scrolling = (label: string, table: string): string =>
   `<div class="scroll" role="region" aria-label="${escapeHtml(label)}" tabindex="0"><table>${table}</table></div>`;
 
 /** What each arm throttles against what it withholds. */

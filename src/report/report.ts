@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { ForetokenError } from '../errors.js';
+import type { ShadowReport } from '../shadow/report.js';
 import { clientScript } from './client.js';
 import { type ArmCurve, curveStyle } from './curves.js';
 import { embedJson, embedScript, escapeHtml } from './html.js';
 import { curvesSection, settingsSection, targetsSection } from './replay-sections.js';
 import { armsSection, chartsSection, headerSection, historySection, lawSection, notesSection } from './sections.js';
+import { shadowSection } from './shadow-section.js';
 import { palette, style } from './style.js';
 
 /** What one arm did with the offered tokens, as the replay contract defines the figures. */
@@ -85,6 +87,8 @@ export interface ReportData {
   curves?: { title: string; arms: readonly ArmCurve[]; meanRatePerSec: number; lawViolations: number };
   /** What each arm denied each target. */
   perTarget?: TargetTable;
+  /** What shadows would have denied of the live requests. */
+  shadows?: ShadowReport;
   /** Options as used, by name. */
   settings?: readonly (readonly [string, string])[];
   /** All targets together, tokens/s. */
@@ -142,6 +146,7 @@ export function renderReport(data: ReportData): string {
 ${headerSection(data)}
 <main>
 ${armsSection(data)}
+${shadowSection(data)}
 ${curvesSection(data)}
 ${chartsSection(data)}
 ${targetsSection(data)}

@@ -1,5 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { Foretoken, type ForetokenEvent, type ForetokenOptions, type StepReport } from '../../src/index.js';
+import { freshName, peerOf } from '../table/processes.js';
 
 async function openWith(options: Partial<ForetokenOptions>) {
   const events: ForetokenEvent[] = [];
@@ -62,6 +63,24 @@ describe('shadows of other engines and allocators', () => {
     expect(report).not.toHaveProperty('shadows');
     expect(await foretoken.shadows()).toMatchObject({ asked: 0, denied: 0, shadows: [] });
     expect((await tenant.explain()).shadows).toEqual([]);
+  });
+
+  it('are those of the process that controls, where several share a table', async () => {
+    const name = freshName();
+    const { foretoken } = await openWith({ name, capacity: 1024, shadow: [{}] });
+    const tenant = foretoken.addTarget('tenant-a');
+    const reported = played(foretoken, 100);
+    // The controller reads the roster at its next tick; before that a target is none of a shadow's.
+    while ((await tenant.explain().catch(() => undefined)) === undefined)
+      await new Promise((done) => setTimeout(done, 5));
+    for (let i = 0; i < 100; i++) tenant.tryAcquire();
+    const { shadows } = await reported;
+    expect(shadows!.denied).toBeGreaterThanOrEqual(75);
+    expect(shadows!.shadows[0]!.denied).toBeGreaterThanOrEqual(75);
+    const peer = await peerOf(name, { control: true, ratePerSec: 1, burst: 20 });
+    const asked = `foretoken.shadows().then(() => 'told', ({ code }) => code)`;
+    expect(await peer.does(asked)).toBe('NO_CONTROLLER');
+    await peer.ends();
   });
 
   it('answer with a code once there is nobody to ask', async () => {

@@ -66,6 +66,24 @@ describe('the report', () => {
     );
   });
 
+  it('tells what shadows would have denied, beside what was denied, if there were any', () => {
+    const report = sample();
+    expect(renderReport(report)).not.toContain('id="shadows"');
+    const shadows = {
+      sinceMs: 0,
+      timeMs: 1000,
+      asked: 100,
+      askedTokens: 200,
+      denied: 10,
+      deniedTokens: 20,
+      shadows: [{ engine: 'last', allocator: 'credit', denied: 30, deniedTokens: 50 }] as const,
+    };
+    const html = renderReport({ ...report, shadows: { ...shadows, shadows: [...shadows.shadows] } });
+    expect(html).toMatch(/<th scope="row">live<\/th><td>20<\/td><td>10\.0+ %<\/td>/);
+    expect(html).toMatch(/<th scope="row">last, credit<\/th><td>50<\/td><td>25\.0+ %<\/td>/);
+    expect(renderReport({ ...report, shadows: { ...shadows, shadows: [] } })).not.toContain('id="shadows"');
+  });
+
   it('gives each arm its line, and ours a mark', () => {
     const html = renderReport(sample());
     for (const name of ['static', 'reactive', 'foretoken', 'oracle'])
