@@ -80,7 +80,7 @@ export interface ForetokenOptions {
    *
    * Cost: one thread for all of them, in which each takes one and a half times what the live loop takes for a tick, and
    * three times what it takes to plan a step (`npm run bench -- --shadow 10000`); memory as another table of this
-   * capacity; an engine that the live one does not compute anyway, one more forecast a step. Shadows that fall 20 s behind
+   * capacity; an engine that the live one does not compute anyway, its forecasts and refinement once more. Shadows that fall 20 s behind
    * are ended, with an event. Default none.
    */
   shadow?: readonly ShadowOptions[];

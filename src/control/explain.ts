@@ -187,6 +187,9 @@ export function explanationOf(target: string, { timeMs, shape: text, values }: D
   return explanation;
 }
 
+/** Demand beyond the forecast that is worth a sentence, as a part of what was counted with. */
+const leastExtra = 0.001;
+
 const figures = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 3, useGrouping: true });
 const number = (value: number): string => figures.format(value);
 const time = (timeMs: number): string => new Date(timeMs).toISOString().replace('T', ' ').replace('Z', ' UTC');
@@ -223,7 +226,8 @@ function sentencesOf(e: Explanation): string {
     const did = e.correction.tokens > 0 ? 'added' : 'took back';
     parts.push(`Corrections ${did} ${number(Math.abs(e.correction.tokens))} tokens since the last step.`);
   }
-  if (e.correction.extraPerSec > 0)
+  // It halves with every step, and is never quite 0 again.
+  if (e.correction.extraPerSec > leastExtra * e.demandPerSec)
     parts.push(`It asks for ${number(e.correction.extraPerSec)} tokens/s beyond its forecast.`);
   if (e.credits !== 0) parts.push(`Its credits are ${number(e.credits)} tokens per unit of weight.`);
   if (e.borrowShare > 0) parts.push(`Until the next tick it may borrow ${number(e.borrowShare)} tokens.`);

@@ -64,8 +64,12 @@ describe('an explanation', () => {
     expect(correction.tokens).toBeGreaterThan(0);
     expect(correction.extraPerSec).toBeGreaterThan(100);
     expect(text).toContain('Corrections added');
+    expect(text).toContain('beyond its forecast');
     await world.run(1700);
     expect((await world.loop.explain('b', wallMs(world))).correction.tokens).toBe(0);
+    world.engine.script = () => 100;
+    await world.run(20_000, () => ({ b: 10 }));
+    expect((await world.loop.explain('b', wallMs(world))).text).not.toContain('beyond its forecast');
   });
 
   it('names the mode and the credits', async () => {
