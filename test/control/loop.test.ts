@@ -372,3 +372,49 @@ describe('whatever is forecast and asked for', () => {
     );
   });
 });
+
+describe('whoever looks on', () => {
+  it('is told what the loop sees, in order', async () => {
+    const told: string[] = [];
+    const note = (what: string) => void told.push(what);
+    const world = await World.open({
+      onlooker: {
+        put: (slot, { name }) => note(`put ${name} ${slot}`),
+        remove: (slot) => note(`remove ${slot}`),
+        ticked: ({ data }, tickMs, wallMs, ratePerSec) => {
+          const c = world.table.constants.collect;
+          note(`${data[c.columns + c.demandTokens]} in ${tickMs} at ${wallMs - wallStart} of ${ratePerSec}`);
+        },
+        stepBegan: () => note('step'),
+        forecast: ({ rows }, wallMs, steps) => note(`${rows} rows at ${wallMs - wallStart} after ${steps}`),
+      },
+    });
+    world.add('a');
+    world.loop.follow(500);
+    await world.run(1000, (tick) => ({ a: tick }));
+    world.remove('a');
+    expect(told).toEqual([
+      'put a 1',
+      ...Array.from({ length: 10 }, (_, tick) => `${tick} in 100 at ${100 * (tick + 1)} of 500`),
+      'step',
+      '2 rows at 1000 after 1',
+      'remove 1',
+    ]);
+  });
+
+  it('and fails is told nothing more, which is one event, and the loop goes on', async () => {
+    let calls = 0;
+    const fail = (): never => {
+      calls++;
+      throw new Error('cannot look');
+    };
+    const onlooker = { put: () => {}, remove: fail, ticked: fail, stepBegan: fail, forecast: fail };
+    const world = await World.open({ onlooker });
+    world.add('a');
+    const admitted = await world.run(3000, () => ({ a: 50 }));
+    expect(admitted.a).toBeGreaterThan(1000);
+    expect(world.reports).toHaveLength(3);
+    expect(calls).toBe(1);
+    expect(world.events).toMatchObject([{ kind: 'shadow', message: expect.stringContaining('cannot look') }]);
+  });
+});

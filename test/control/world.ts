@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { ControlLoop, type LoopOptions, type StepReport } from '../../src/control/loop.js';
+import { ControlLoop, type LoopOptions, type Onlooker, type StepReport } from '../../src/control/loop.js';
 import { Roster } from '../../src/control/roster.js';
 import { type Forecaster, type ForecastFrame, quantileCount } from '../../src/forecast/forecaster.js';
 import { openMemoryHistory } from '../../src/history/memory.js';
@@ -53,6 +53,12 @@ export class Scripted implements Forecaster {
   async [Symbol.asyncDispose](): Promise<void> {}
 }
 
+/** Who looks on. */
+export interface Watching {
+  shadows?: ShadowView | undefined;
+  onlooker?: Onlooker | undefined;
+}
+
 export interface Member {
   name: string;
   handle: Handle;
@@ -88,7 +94,7 @@ export class World {
     history: HistoryStore,
     capacity: number,
     script: Script,
-    shadows: ShadowView | undefined,
+    watching: Watching,
   ) {
     this.options = options;
     this.history = history;
@@ -105,15 +111,15 @@ export class World {
       history,
       engine: this.engine,
       roster: new Roster(),
-      shadows,
+      ...watching,
       onEvent: (event) => this.events.push(event),
     });
   }
 
   static async open(
-    options: Partial<LoopOptions> & { capacity?: number; script?: Script; shadows?: ShadowView } = {},
+    options: Partial<LoopOptions> & { capacity?: number; script?: Script } & Watching = {},
   ): Promise<World> {
-    const { capacity = 16, script = () => 0, shadows, ...rest } = options;
+    const { capacity = 16, script = () => 0, shadows, onlooker, ...rest } = options;
     return new World(
       {
         ratePerSec: 1000,
@@ -128,7 +134,7 @@ export class World {
       await openMemoryHistory(),
       capacity,
       script,
-      shadows,
+      { shadows, onlooker },
     );
   }
 
