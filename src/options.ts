@@ -84,6 +84,12 @@ export interface ForetokenOptions {
    * are ended, with an event. Default none.
    */
   shadow?: readonly ShadowOptions[];
+  /**
+   * Whether a target's forecasts are planned with only once they have proved themselves against a reactive estimate, and
+   * no longer once they cost clearly more. Where nothing is lent and the allocator is `proportional` this changes nothing:
+   * there forecasts are weighed against the past anyway. Default false: all forecasts are planned with from the first on.
+   */
+  trust?: boolean;
   /** Whether the LSTM is refined on this system's own history. Default true. */
   refine?: boolean;
   /** A model other than the one that ships: path of its `.onnx` file, its weights beside it, as `foretoken train` writes both. */
@@ -258,6 +264,7 @@ const openKeys: readonly (keyof ForetokenOptions)[] = [
   'mode',
   'engine',
   'shadow',
+  'trust',
   'refine',
   'modelPath',
   'history',
@@ -298,6 +305,7 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
     mode: choiceOption('mode', o.mode, 'enforce', targetModes),
     engine,
     shadow: shadowOption(o.shadow, { control, engine, allocator }),
+    trust: booleanOption('trust', o.trust, false),
     refine: booleanOption('refine', o.refine, true),
     history: historyOption(o.history),
     stepMs,

@@ -9,6 +9,7 @@ import { type DecisionField, type DecisionShape, decisionFields, modeNames, shad
 import type { FastLoop } from './fast-loop.js';
 import type { Plan } from './plan.js';
 import type { Roster } from './roster.js';
+import { type TrustBook, verdicts } from './trust.js';
 
 const q50 = quantileLevels.indexOf(0.5);
 const q90 = quantileLevels.indexOf(0.9);
@@ -24,6 +25,8 @@ export interface DecisionSources {
   fast: FastLoop;
   roster: Roster;
   credits: CreditBook;
+  /** Undefined where forecasts are planned with in any case. */
+  trust?: Pick<TrustBook, 'verdictAt'> | undefined;
   allocator: AllocatorName;
   modeOf: (handle: Handle) => string | undefined;
   nowMs: () => number;
@@ -134,7 +137,7 @@ export class Decisions {
 
   /** Writes one slot's numbers into column-major values. */
   #fill(slot: number, wallMs: number, values: Float64Array, row: number, rows: number): void {
-    const { fast, roster, credits } = this.#sources;
+    const { fast, roster, credits, trust } = this.#sources;
     const { pairs, reasons } = this.#plan!;
     const deposit = fast.deposit[slot]!;
     const numbers: Record<DecisionField, number> = {
@@ -157,6 +160,7 @@ export class Decisions {
       credits: credits.balance(slot),
       borrowShare: fast.borrowShare(slot),
       resourcePerSec: fast.ratePerSec,
+      trust: trust?.verdictAt(slot) ?? verdicts.indexOf('trusted'),
     };
     let at = row;
     for (const field of decisionFields) {

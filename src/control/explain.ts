@@ -4,6 +4,7 @@ import { type EngineName, engineChoices } from '../forecast/names.js';
 import type { DecisionPoint, HistoryStore } from '../history/store.js';
 import type { TargetOutcome } from '../shadow/report.js';
 import type { TargetMode } from '../table/native.js';
+import { type Verdict, verdicts } from './trust.js';
 
 /** Demand that is expected of a target over a horizon. */
 export interface ExplainedForecast {
@@ -26,6 +27,8 @@ export interface Explanation {
   mode: TargetMode;
   /** One per horizon, shortest first; empty before the first forecast. */
   forecasts: ExplainedForecast[];
+  /** Whether they were planned with, or had yet to prove themselves, or cost clearly more than a reactive estimate. */
+  trust: Verdict;
   /** The rule that turned forecasts into rates. */
   allocator: AllocatorName;
   /** What denying it a token costs, against keeping one idle for it. */
@@ -87,6 +90,7 @@ export const decisionFields = [
   'credits',
   'borrowShare',
   'resourcePerSec',
+  'trust',
 ] as const;
 export type DecisionField = (typeof decisionFields)[number];
 
@@ -164,6 +168,8 @@ export function explanationOf(target: string, { timeMs, shape: text, values }: D
     text: '',
     mode: modeNames[of('mode')] ?? 'enforce',
     forecasts,
+    // Records of versions that trusted every forecast do not say so.
+    trust: shape.fields.includes('trust') ? (verdicts[of('trust')] ?? 'learning') : 'trusted',
     allocator: shape.allocator,
     throttlingCost: of('throttlingCost'),
     quantile: of('quantile'),
@@ -201,6 +207,11 @@ const modeSentences: Record<TargetMode, string> = {
   off: ' It is off: nobody is denied or charged.',
 };
 
+const trustSentences: Record<Exclude<Verdict, 'trusted'>, string> = {
+  learning: 'These have yet to prove themselves: it was planned for by what it asked for lately.',
+  distrusted: 'These cost more than a reactive estimate would have: it was planned for by what it asked for lately.',
+};
+
 function sentencesOf(e: Explanation): string {
   const parts = [
     `At ${time(e.timeMs)} ${e.target} had ${number(e.ratePerSec)} tokens/s and a bucket of ${number(e.burst)} with ${number(e.tokens)} in it.${modeSentences[e.mode]}`,
@@ -212,8 +223,10 @@ function sentencesOf(e: Explanation): string {
         `${number(q50PerSec)} to ${number(q90PerSec)} over ${span(horizonMs)} (${carriedBy})`,
     );
     parts.push(`Forecast, median to 0.9 quantile in tokens/s: ${each.join(', ')}.`);
+    if (e.trust !== 'trusted') parts.push(trustSentences[e.trust]);
+    const by = e.trust === 'trusted' ? `the forecast over ${span(e.leadMs)}` : 'that estimate';
     parts.push(
-      `Denying it a token costs as much as ${number(e.throttlingCost)} idle ones, so its next step was to be covered with probability ${number(e.quantile)}, by the forecast over ${span(e.leadMs)}, and ${e.allocator} counted with ${number(e.demandPerSec)} tokens/s.`,
+      `Denying it a token costs as much as ${number(e.throttlingCost)} idle ones, so its next step was to be covered with probability ${number(e.quantile)}, by ${by}, and ${e.allocator} counted with ${number(e.demandPerSec)} tokens/s.`,
     );
   }
   const limit = Number.isFinite(e.limit) ? `, limit ${number(e.limit)}` : '';

@@ -11,9 +11,10 @@ import { Decisions } from './decisions.js';
 import { type Explanation, explainPast, explanationOf } from './explain.js';
 import { type ControlledTable, FastLoop } from './fast-loop.js';
 import { type LimiterBounds, type LimitReason, RateLimiter } from './limiter.js';
-import { learnsRules, plan } from './plan.js';
+import { horizonFor, learnsRules, plan } from './plan.js';
 import type { Roster, RosterEntry } from './roster.js';
 import type { KeptState, KeptTarget } from './state-file.js';
+import { TrustBook, type Verdict, verdicts } from './trust.js';
 
 export type LoopOptions = Pick<
   ResolvedOptions,
@@ -25,6 +26,8 @@ export type LoopOptions = Pick<
   adjust?: boolean;
   /** See `PlanInput`. */
   keepsSurplus?: boolean;
+  /** Whether forecasts are planned with only where they have proved themselves. Nothing where rules are learnt. Default false. */
+  trust?: boolean;
   /** Between which rates the resource's own is to be found; `ratePerSec` is where that begins. Default: it is given. */
   adaptive?: LimiterBounds;
 };
@@ -53,6 +56,8 @@ export interface StepReport {
   limit: LimitReason | 'fixed';
   utilization: number;
   inflation: number;
+  /** Targets by whether forecasts are planned with; all are trusted where nothing asks that. */
+  trust: Record<Verdict, number>;
   /** What each part of the step took, ms. */
   costMs: { collect: number; store: number; forecast: number; plan: number; apply: number };
   /** What shadows would have denied since they began, where any were asked for; see `shadows()`. */
@@ -69,6 +74,8 @@ export interface StepRow {
   ratePerSec: number;
   q50PerSec: number;
   q90PerSec: number;
+  /** Whether it is planned for by its forecasts; `trusted` where nothing asks that. */
+  trust: Verdict;
 }
 
 const q50 = quantileLevels.indexOf(0.5);
@@ -112,6 +119,7 @@ export class ControlLoop {
   readonly #roster: Roster;
   readonly #rules = new AllocationRules();
   readonly #credits = new CreditBook();
+  readonly #trust: TrustBook | undefined;
   readonly #limiter: RateLimiter | undefined;
   /** What an earlier controller knew of targets that have not come yet, by name. */
   readonly #kept = new Map<string, KeptTarget>();
@@ -120,6 +128,8 @@ export class ControlLoop {
   readonly #decisions: Decisions;
   #onlooker: Onlooker | undefined;
   #frame: ForecastFrame | undefined;
+  /** What is planned with: the forecasts, or what stands in for those that are not trusted. */
+  #gated: ForecastFrame | undefined;
   #dirty = true;
   #hasTicked = false;
   #stepping = false;
@@ -149,13 +159,16 @@ export class ControlLoop {
     this.#engine = parts.engine;
     this.#roster = parts.roster;
     this.#onEvent = parts.onEvent;
-    const { adaptive, ratePerSec } = parts.options;
+    const { adaptive, ratePerSec, trust, stepMs } = parts.options;
+    // Rules that are learnt weigh forecasts against the past by what was denied: a second judge would only be later.
+    this.#trust = trust && !learnsRules(parts.options) ? new TrustBook(stepMs) : undefined;
     this.#limiter = adaptive && new RateLimiter(ratePerSec, adaptive);
     this.#fast = new FastLoop(parts.table, parts.roster, parts.options);
     this.#decisions = new Decisions({
       fast: this.#fast,
       roster: parts.roster,
       credits: this.#credits,
+      trust: this.#trust,
       allocator: parts.options.allocator,
       modeOf: (handle) => parts.table.modeOf?.(handle),
       nowMs: () => parts.table.nowMs(),
@@ -192,9 +205,14 @@ export class ControlLoop {
   /** Goes on from what an earlier controller knew; of targets that come later as they come. */
   restore(state: KeptState): void {
     // Losses are of steps, so those of other steps mean something else.
-    if (state.stepMs === this.#options.stepMs) this.#rules.restore(state.rules);
+    const isOfSameSteps = state.stepMs === this.#options.stepMs;
+    if (isOfSameSteps) {
+      this.#rules.restore(state.rules);
+      if (state.trust) this.#trust?.restorePooled(state.trust);
+    }
     if (state.limiter) this.#limiter?.restore(state.limiter);
-    for (const target of state.targets) this.#kept.set(target.name, target);
+    for (const { trust, ...target } of state.targets)
+      this.#kept.set(target.name, trust && isOfSameSteps ? { ...target, trust } : target);
     for (const [name, slot] of this.#roster.slots) this.#takeUp(name, slot);
   }
 
@@ -205,13 +223,15 @@ export class ControlLoop {
       rules: this.#rules.record(),
       targets: this.#keptTargets(wallMs),
       ...(this.#limiter && { limiter: this.#limiter.record() }),
+      ...(this.#trust && { trust: this.#trust.recordPooled() }),
     };
   }
 
   *#keptTargets(wallMs: number): Generator<KeptTarget> {
     for (const [name, slot] of this.#roster.slots) {
       const credit = this.#credits.balance(slot);
-      if (credit !== 0) yield { name, seenMs: wallMs, credit };
+      const trust = this.#trust?.record(slot);
+      if (credit !== 0 || trust) yield { name, seenMs: wallMs, credit, ...(trust && { trust }) };
     }
     for (const target of this.#kept.values()) if (wallMs - target.seenMs < keptMs) yield target;
   }
@@ -221,6 +241,7 @@ export class ControlLoop {
     if (!kept) return;
     this.#kept.delete(name);
     this.#credits.restore(slot, kept.credit);
+    if (kept.trust) this.#trust?.restore(slot, kept.trust);
   }
 
   /** The fast loop. */
@@ -334,6 +355,7 @@ export class ControlLoop {
       // What was forecast meanwhile for a slot that changed hands is not its new owner's.
       for (const slot of this.#changed) this.#forgetForecast(slot);
       this.#show((onlooker) => onlooker.forecast(this.#frame!, wallMs, steps));
+      this.#gate(demand, slots, missed, this.#frame!);
       const forecast = performance.now();
       this.#fast.endStep();
       this.#setExpectations();
@@ -355,6 +377,17 @@ export class ControlLoop {
       this.#stepping = false;
       this.#changed.clear();
     }
+  }
+
+  /** Judges the forecasts, and finds out what to plan with. */
+  #gate(demand: Float64Array, slots: number, steps: number, frame: ForecastFrame): void {
+    this.#gated = frame;
+    if (!this.#trust) return;
+    // What was asked for under a slot that changed hands is not its new owner's.
+    for (const slot of this.#changed) demand[slot] = 0;
+    const horizon = horizonFor(frame, this.#options.stepMs);
+    this.#trust.observe(demand, slots, steps, frame, horizon, this.#roster.throttlingCost);
+    this.#gated = this.#trust.gate(frame);
   }
 
   /** What an onlooker does is its own affair. */
@@ -397,7 +430,7 @@ export class ControlLoop {
       limitPerSec: this.#roster.limitPerSec,
       leastBurst: this.#options.leastBurst ?? 0,
       requestCost: this.#fast.meanCost,
-      frame: this.#frame,
+      frame: this.#gated,
       extraPerSec: this.#fast.extraPerSec,
       isGreedy: this.#fast.greed(),
       level: this.#fast.level,
@@ -428,7 +461,7 @@ export class ControlLoop {
   }
 
   #setExpectations(): void {
-    const frame = this.#frame;
+    const frame = this.#gated;
     if (!frame) return;
     const stride = frame.horizonsMs.length * quantileCount;
     const rows = Math.min(frame.rows, this.#fast.view.demand.length);
@@ -502,9 +535,17 @@ export class ControlLoop {
       limit: this.#limiter?.reason ?? 'fixed',
       utilization: this.#fast.utilization.fraction,
       inflation: this.#fast.utilization.inflation,
+      trust: this.#trustCounts(),
       costMs: { collect: 0, store: 0, forecast: 0, plan: 0, apply: 0 },
     };
     return report;
+  }
+
+  #trustCounts(): Record<Verdict, number> {
+    const counts = { learning: 0, trusted: 0, distrusted: 0 };
+    if (!this.#trust) counts.trusted = this.#roster.slots.size;
+    else for (const slot of this.#roster.slots.values()) counts[verdicts[this.#trust.verdictAt(slot)]!]++;
+    return counts;
   }
 
   #rows(record: StepRecord): StepRow[] {
@@ -521,6 +562,7 @@ export class ControlLoop {
         ratePerSec: data[slot * l.columns + l.rate]!,
         q50PerSec: this.#fast.view.q50PerSec[slot]!,
         q90PerSec: this.#fast.view.q90PerSec[slot]! - this.#fast.extraPerSec[slot]!,
+        trust: this.#trust ? verdicts[this.#trust.verdictAt(slot)]! : 'trusted',
       };
     });
   }
@@ -528,6 +570,7 @@ export class ControlLoop {
   #forget(slot: number): void {
     this.#rules.reset(slot);
     this.#credits.reset(slot);
+    this.#trust?.reset(slot);
     this.#fast.forget(slot);
     this.#decisions.forget(slot);
     for (const sums of this.#sums.values()) sums[slot] = 0;
@@ -539,8 +582,8 @@ export class ControlLoop {
     this.#engine.reset(slot);
     this.#fast.view.q50PerSec[slot] = 0;
     this.#fast.view.q90PerSec[slot] = 0;
-    const frame = this.#frame;
-    if (frame && slot < frame.rows) {
+    for (const frame of new Set([this.#frame, this.#gated])) {
+      if (!frame || slot >= frame.rows) continue;
       const stride = frame.horizonsMs.length * quantileCount;
       frame.quantiles.fill(0, slot * stride, (slot + 1) * stride);
     }

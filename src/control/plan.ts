@@ -213,7 +213,7 @@ export const depositRoom = (reservoirBurst: number, burst: number): number =>
   Math.max(0, reservoirBurst - keptPart * burst);
 
 /** The shortest horizon that reaches to the end of the next step. */
-function horizonFor(frame: ForecastFrame, stepMs: number): number {
+export function horizonFor(frame: Pick<ForecastFrame, 'horizonsMs'>, stepMs: number): number {
   const index = frame.horizonsMs.findIndex((horizon) => horizon >= stepMs);
   return index < 0 ? frame.horizonsMs.length - 1 : index;
 }

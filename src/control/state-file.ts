@@ -2,6 +2,7 @@ import { open, readFile, rename, stat } from 'node:fs/promises';
 import type { RulesRecord } from '../allocate/rules.js';
 import { ForetokenError } from '../errors.js';
 import type { LimiterRecord } from './limiter.js';
+import { type PooledTrust, type TrustRecord, verdicts } from './trust.js';
 
 /** What is kept of one target. */
 export interface KeptTarget {
@@ -10,6 +11,8 @@ export interface KeptTarget {
   seenMs: number;
   /** Balance of its credits, tokens per unit of weight. */
   credit: number;
+  /** Whether its forecasts have proved themselves. */
+  trust?: TrustRecord;
 }
 
 /** What a controller has learnt that does not come back from the history. */
@@ -18,11 +21,13 @@ export interface KeptState {
   stepMs: number;
   limiter?: LimiterRecord;
   rules: RulesRecord;
+  /** Evidence on the forecasts of all targets together. */
+  trust?: PooledTrust;
   targets: Iterable<KeptTarget>;
 }
 
-const format = 'foretoken-controller-state-1';
-/** Targets kept; a file of so many is about 10 MB. */
+const format = 'foretoken-controller-state-2';
+/** Targets kept; a file of so many is about 30 MB. */
 const mostTargets = 100_000;
 const mostBytes = 64 * 2 ** 20;
 /** Written at a time, so that ticks go on meanwhile. */
@@ -84,11 +89,12 @@ export async function readState(path: string): Promise<(KeptState & { targets: K
   const targets = documents.slice(1, -1);
   if (head.format !== format) throw refused(path, 'it is something else, or of another version');
   if (fieldsOf(documents.at(-1)).targets !== targets.length) throw refused(path, 'it is cut off');
-  const { stepMs, rules, limiter } = head;
+  const { stepMs, rules, limiter, trust } = head;
   if (!isAmount(stepMs) || !isRules(rules)) throw refused(path, 'its rules are none');
   if (limiter !== undefined && !isLimiter(limiter)) throw refused(path, 'its limit is none');
+  if (trust !== undefined && !isEvidence(trust)) throw refused(path, 'its evidence on forecasts is none');
   if (!targets.every(isTarget)) throw refused(path, 'one of its targets is none');
-  return { stepMs, rules, targets, ...(limiter && { limiter }) };
+  return { stepMs, rules, targets, ...(limiter && { limiter }), ...(trust && { trust }) };
 }
 
 const fieldsOf = (value: unknown): Record<string, unknown> =>
@@ -107,8 +113,24 @@ function isLimiter(value: unknown): value is LimiterRecord {
 }
 
 function isTarget(value: unknown): value is KeptTarget {
-  const { name, seenMs, credit } = fieldsOf(value);
-  return typeof name === 'string' && isAmount(seenMs) && Number.isFinite(credit);
+  const { name, seenMs, credit, trust } = fieldsOf(value);
+  return (
+    typeof name === 'string' &&
+    isAmount(seenMs) &&
+    Number.isFinite(credit) &&
+    (trust === undefined || (isEvidence(trust) && isTrust(trust)))
+  );
+}
+
+function isEvidence(value: unknown): value is PooledTrust {
+  const { against, inFavour, usualPerSec } = fieldsOf(value);
+  return isAmount(against) && isAmount(inFavour) && isAmount(usualPerSec);
+}
+
+function isTrust(value: unknown): value is TrustRecord {
+  const { verdict, outcomes, meanPerSec, deviationPerSec } = fieldsOf(value);
+  const isVerdict = (verdicts as readonly unknown[]).includes(verdict);
+  return isVerdict && isAmount(outcomes) && isAmount(meanPerSec) && isAmount(deviationPerSec);
 }
 
 const refused = (path: string, reason: string): ForetokenError =>

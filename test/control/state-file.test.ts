@@ -17,9 +17,23 @@ const state: KeptState = {
   stepMs: 1000,
   limiter: { ratePerSec: 700, bestMs: 2, reported: 1 },
   rules: { steps: 9, loss: [1, 2, 3], demand: 40 },
+  trust: { against: 0, inFavour: 2, usualPerSec: 90 },
   targets: [
     { name: 'a\n"quoted" ü', seenMs: 5, credit: -3.5 },
-    { name: 'b', seenMs: 6, credit: 0 },
+    {
+      name: 'b',
+      seenMs: 6,
+      credit: 0,
+      trust: {
+        verdict: 'trusted',
+        outcomes: 12,
+        against: 0.5,
+        inFavour: 0,
+        usualPerSec: 8,
+        meanPerSec: 31,
+        deviationPerSec: 4,
+      },
+    },
   ],
 };
 
@@ -59,13 +73,16 @@ describe('a controller’s state on disk', () => {
       'null\nnull\n',
       '{}\n',
       '[1]\n[2]\n',
-      whole.replace('-state-1', '-state-2'),
+      whole.replace('-state-2', '-state-1'),
       whole.replace('700', 'null'),
       whole.replace('"steps":9', '"steps":"9"'),
       whole.replace('"loss":[1,2,3]', '"loss":[1,null]'),
       whole.replace(/"rules":.*}/, '"rules":null}'),
       whole.replace(/"limiter":{.*?}/, '"limiter":7'),
       whole.replace('-3.5', '1e999'),
+      whole.replace('"inFavour":2', '"inFavour":-2'),
+      whole.replace('"meanPerSec":31', '"meanPerSec":null'),
+      whole.replace('"verdict":"trusted"', '"verdict":"loved"'),
       whole.replace('"loss":[1,2,3]', '"loss":{}'),
       whole.replace('"name":"b"', '"name":7'),
     ]) {
@@ -81,7 +98,7 @@ describe('a controller’s state on disk', () => {
       fc.oneof({ weight: 19, arbitrary: right }, { weight: 1, arbitrary: fc.jsonValue() });
     const or = <T>(right: T) => mostly(fc.constant(right));
     const record = fc.record({
-      format: or('foretoken-controller-state-1'),
+      format: or('foretoken-controller-state-2'),
       stepMs: or(1000),
       rules: mostly(fc.record({ steps: or(9), loss: or(new Array(9).fill(1)), demand: or(40) })),
       limiter: mostly(fc.record({ ratePerSec: or(700), bestMs: or(2), reported: or(1) })),
