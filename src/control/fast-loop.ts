@@ -1,4 +1,7 @@
+import { lendRates } from '../allocate/lend.js';
+import { Savings } from '../allocate/savings.js';
 import { borrowShares, maxMinShares } from '../allocate/shares.js';
+import { ForetokenError } from '../errors.js';
 import { correct } from '../monitor/adjuster.js';
 import { Monitor, type TickView, Utilization } from '../monitor/monitor.js';
 import type { Activity, BucketTable } from '../table/table.js';
@@ -73,6 +76,12 @@ export class FastLoop {
   readonly #monitor = new Monitor(64);
   #short = new Float64Array(64);
   #shares = new Float64Array(64);
+  /** The part of the shares that flows through the reservoir, without what is kept there for those with savings. */
+  #flow = new Float64Array(64);
+  #used = new Float64Array(64);
+  /** Rates and bursts as they were planned, which lending starts from anew each tick. */
+  #planned = new Float64Array(0);
+  readonly #savings = new Savings();
   /**
    * What a target that was denied left of its share, because it was less than a request costs: it keeps that, as
    * in deficit round robin (Shreedhar and Varghese, 1995). Without it nobody is served where many are short.
@@ -175,6 +184,9 @@ export class FastLoop {
   /** Forgets a slot, because it was given to another target. */
   forget(slot: number): void {
     this.#monitor.reset(slot);
+    this.#savings.reset(slot);
+    this.#planned = new Float64Array(0);
+    this.#flow[slot] = 0;
     this.extraPerSec[slot] = 0;
     this.depositUntilMs[slot] = 0;
     this.correctedTokens[slot] = 0;
@@ -194,6 +206,8 @@ export class FastLoop {
       this.view[name] = bigger(this.view[name]);
     this.#short = bigger(this.#short);
     this.#shares = bigger(this.#shares);
+    this.#flow = bigger(this.#flow);
+    this.#used = bigger(this.#used);
     this.#unspent = bigger(this.#unspent);
     this.level = bigger(this.level);
     this.deposit = bigger(this.deposit);
@@ -248,26 +262,112 @@ export class FastLoop {
 
   /** Law 4: what idle buckets overflowed goes back, and everyone's share of the reservoir is set anew. */
   #conserve(): number {
-    const view = this.view;
+    const { view } = this;
     if (!this.#options.borrow) {
       this.#table.reclaimExpired();
+      this.readLevels();
       return this.#table.peek(0, 1)?.tokens ?? 0;
     }
     const { reservoir } = this.#table.tick();
+    this.readLevels();
+    const { ratePerSec, burst } = this.#table.peek(0, 1) ?? { ratePerSec: 0, burst: 0 };
+    const tickS = view.tickMs / 1000;
+    this.#book(tickS);
+    // What is kept for those with savings costs no flow as long as a whole tick's tokens find room above it.
+    const stock = Math.max(0, burst - this.ratePerSec * tickS);
     for (let i = 0; i < view.slots; i++) {
       this.#short[i] = this.#roster.live[i] ? view.denied[i]! + view.borrowed[i]! + headroom * view.demand[i]! : 0;
-      this.#unspent[i] = Math.min(Math.max(0, this.#shares[i]! - view.borrowed[i]!), view.denied[i]!);
+      this.#unspent[i] = Math.min(Math.max(0, this.#flow[i]! - view.borrowed[i]!), view.denied[i]!);
     }
-    // A reservoir that cannot hold what flows in during a tick is refilled within it.
-    const inflow = ((this.#table.peek(0, 1)?.ratePerSec ?? 0) * view.tickMs) / 1000;
-    borrowShares(this.#short, this.#roster.weight, view.slots, Math.max(reservoir, inflow), this.#shares);
-    for (let i = 0; i < view.slots; i++) this.#shares[i]! += this.#unspent[i]!;
+    // No more than is sure to come, or whoever asks first takes it; no less than flows in, or it lies idle.
+    const flowing = Math.max(reservoir - stock, ratePerSec * tickS);
+    borrowShares(this.#short, this.#roster.weight, view.slots, flowing, this.#flow);
+    const kept = Math.min(reservoir, stock);
+    for (let i = 0; i < view.slots; i++) {
+      this.#flow[i]! += this.#unspent[i]!;
+      this.#shares[i] = this.#flow[i]! + Math.min(this.#savings.tokens[i]!, kept);
+    }
     this.#table.setBorrowShares(this.#shares, view.slots);
+    if (this.#lendsRates(burst) && this.#planned.length >= 2 * view.slots) this.#lendAnew();
     return reservoir;
   }
 
+  /**
+   * Publishes a plan: rate and burst per slot. Until the next tick the rates are lent to those who can use them where
+   * the reservoir could not hold what there is to lend.
+   */
+  allocate(pairs: Float64Array, slots: number): void {
+    this.#planned = pairs.slice(0, 2 * slots);
+    let burst = this.#options.burst;
+    for (let i = 1; i < slots; i++) burst -= pairs[2 * i + 1]! + this.deposit[i]!;
+    if (this.view.tickMs > 0 && slots <= this.view.slots && this.#lendsRates(burst)) this.#lend(slots);
+    else this.#table.allocate(pairs, slots, true);
+  }
+
+  /** Whether a reservoir of that burst clips what flows through it in a tick. */
+  #lendsRates(reservoirBurst: number): boolean {
+    const { tickMs } = this.view;
+    return this.#options.borrow && reservoirBurst < (this.ratePerSec * tickMs) / 1000 + this.#meanCost;
+  }
+
+  #lendAnew(): void {
+    try {
+      this.#lend(this.view.slots);
+    } catch (error) {
+      // Targets came since the plan was made: the plan that takes them in is lent next.
+      if (!(error instanceof ForetokenError) || error.code === 'CLOSED' || error.code === 'ROLE_LOST') throw error;
+      this.#planned = new Float64Array(0);
+    }
+  }
+
+  #lend(slots: number): void {
+    const { view } = this;
+    const { live, reservationPerSec, limitPerSec, weight } = this.#roster;
+    const tickS = view.tickMs / 1000;
+    const planned = this.#planned;
+    const lent = planned.slice(0, 2 * slots);
+    const needs = {
+      count: slots,
+      needPerSec: new Float64Array(slots),
+      plannedPerSec: new Float64Array(slots),
+      floorPerSec: new Float64Array(slots),
+      savedPerSec: new Float64Array(slots),
+      weights: weight,
+      // The table rounds rates.
+      ratePerSec: this.ratePerSec * (1 - 1e-9),
+    };
+    for (let i = 1; i < slots; i++) {
+      needs.plannedPerSec[i] = planned[2 * i]!;
+      needs.savedPerSec[i] = this.#savings.tokens[i]! / tickS;
+      if (live[i]) needs.floorPerSec[i] = reservationPerSec[i]!;
+      const room = planned[2 * i + 1]! + this.deposit[i]!;
+      // A bucket that cannot hold a request can do nothing with a rate: its target borrows from the reservoir.
+      if (!live[i] || room < this.#meanCost) continue;
+      const expectedPerSec = Math.max(this.#monitor.ratePerSec[i]!, view.demand[i]! / tickS);
+      const needPerSec = Math.max(0, room - this.level[i]!) / tickS + expectedPerSec;
+      needs.needPerSec[i] = Math.min(limitPerSec[i]!, needPerSec);
+    }
+    const rates = new Float64Array(slots);
+    lendRates(needs, rates);
+    for (let i = 1; i < slots; i++) lent[2 * i] = rates[i]!;
+    this.#table.allocate(lent, slots, true);
+  }
+
+  #book(tickS: number): void {
+    const { demand, denied, slots } = this.view;
+    for (let i = 1; i < slots; i++) this.#used[i] = Math.max(0, demand[i]! - denied[i]!);
+    this.#savings.book({
+      count: slots,
+      demandPerSec: this.#monitor.ratePerSec,
+      used: this.#used,
+      weights: this.#roster.weight,
+      ratePerSec: this.ratePerSec,
+      burst: this.#options.burst,
+      seconds: tickS,
+    });
+  }
+
   #adjust(reservoirTokens: number): boolean {
-    this.readLevels();
     const corrections = correct(
       this.#monitor,
       this.view,

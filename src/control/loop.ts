@@ -447,7 +447,7 @@ export class ControlLoop {
     });
     const plannedAt = performance.now();
     try {
-      this.#table.allocate(planned.pairs, slots, true);
+      this.#fast.allocate(planned.pairs, slots);
     } catch (error) {
       // Targets added since the roster was read, or a lapse in between: the next tick plans anew.
       if (!(error instanceof ForetokenError) || error.code === 'CLOSED' || error.code === 'ROLE_LOST') throw error;

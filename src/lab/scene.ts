@@ -50,9 +50,7 @@ export function sceneOf(trace: Trace, options: ReplayOptions): Scene {
   for (let k = 1; names.length < targets + settings.hogs; k++) if (!taken.has(`hog${k}`)) names.push(`hog${k}`);
   const { holders, seed, burst, borrow } = settings;
   const buckets = holders > 0 ? holders : names.length;
-  // What is lent passes through the reservoir, which must be able to hold what a tick brings.
-  const leastReservoir = borrow ? Math.min(burst / 2, (settings.ratePerSec * tickMs) / 1000) : 0;
-  const floorBurst = Math.min(2 * demand.largestCost, (burst - leastReservoir) / buckets);
+  const floorBurst = Math.min(2 * demand.largestCost, burst / buckets);
   return {
     trace,
     settings,
@@ -64,7 +62,7 @@ export function sceneOf(trace: Trace, options: ReplayOptions): Scene {
     buckets,
     floorRate: (0.1 * settings.ratePerSec) / buckets,
     floorBurst,
-    reservoirBurst: borrow ? Math.max(leastReservoir, reservoirPart * (burst - floorBurst * buckets)) : 0,
+    reservoirBurst: borrow ? reservoirPart * (burst - floorBurst * buckets) : 0,
     keepsSurplus: false,
   };
 }

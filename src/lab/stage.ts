@@ -108,7 +108,7 @@ export class Stage implements Disposable {
       this.#pairs[this.#slots[i]! * 2] = rates[i]!;
       this.#pairs[this.#slots[i]! * 2 + 1] = bursts[i]!;
     }
-    this.ledger.allocate(this.#pairs, this.table.slots, true);
+    this.#fast.allocate(this.#pairs, this.table.slots);
   }
 
   /** What demand the arm expects in the step that begins, tokens/s: what the fast loop measures against. */

@@ -164,6 +164,19 @@ describe('without a forecast', () => {
     expect(Math.min(...counts) / Math.max(...counts)).toBeGreaterThan(0.8);
   });
 
+  it('rates nobody uses are lent where the reservoir cannot hold them, and come back with the first request', async () => {
+    const world = await World.open({ ratePerSec: 1000, burst: 40, capacity: 4 });
+    const names = ['a', 'b', 'c', 'd'];
+    for (const name of names) world.add(name);
+    world.engine.script = () => [0, 0, 5000, 5000, 5000];
+    const rates = () => names.map((name) => world.peek(name).ratePerSec);
+    await world.run(2000, () => ({ a: 200 }));
+    expect(rates()[0]).toBeGreaterThan(900);
+    expect(rates().reduce((sum, rate) => sum + rate, 0)).toBeLessThanOrEqual(1000);
+    await world.run(200, () => ({ a: 200, b: 20 }));
+    expect(rates()[1]).toBeGreaterThan(195);
+  });
+
   it('with one greedy target alone, it gets all there is', async () => {
     const world = await World.open();
     world.add('only');
