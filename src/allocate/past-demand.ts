@@ -1,10 +1,10 @@
-/** Moving averages, by span in steps; 1 is the last step. */
-const spans = [1, 3, 10, 30] as const;
+/** Moving averages, by span in steps. */
+const spans = [10, 30] as const;
 /** What the largest demand of a step on record is multiplied by at each step: halved after 138. */
 const peakDecay = 0.995;
 
 /** What the past says that a target asks for in a step, in as many ways. */
-export const pastNames: readonly string[] = [...spans.map((span) => (span === 1 ? 'last' : `ewma${span}`)), 'peak'];
+export const pastNames: readonly string[] = [...spans.map((span) => `ewma${span}`), 'peak'];
 const ways = pastNames.length;
 const peak = spans.length;
 

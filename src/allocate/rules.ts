@@ -1,25 +1,31 @@
 import { quantileCount, quantileLevels } from '../forecast/forecaster.js';
 import { topUp } from './fill.js';
 import { PastDemand, pastNames } from './past-demand.js';
+import { UsualQuantiles } from './usual-quantiles.js';
 
 /**
  * Quantiles of the forecast, raised to a power. Under overload a token is worth most where it is surest to be used,
- * and who asks for most is surest: hence a power above 1.
+ * and who asks for most is surest: hence a power above 1. Where there is plenty, what is denied comes in rare bursts,
+ * which are larger against the quantile the smaller it is: hence one below 1. `usual` is the quantile's moving
+ * average: one forecast falls after a burst, and others follow.
  */
-const quantileClaims = [
-  { level: 0.75, power: 1 },
+const quantileClaims: readonly { level: (typeof quantileLevels)[number]; power: number; usual?: true }[] = [
   { level: 0.9, power: 1 },
   { level: 0.97, power: 1 },
   { level: 0.99, power: 1 },
-  { level: 0.75, power: 1.5 },
   { level: 0.9, power: 1.5 },
   { level: 0.97, power: 1.5 },
-] as const;
+  { level: 0.9, power: 0.8 },
+  { level: 0.99, power: 0.8 },
+  { level: 0.9, power: 0.8, usual: true },
+];
 const levelIndex = quantileClaims.map(({ level }) => quantileLevels.indexOf(level));
 
 /** Ways to turn forecasts and the past into what each target is taken to ask for. */
 const claimNames: readonly string[] = [
-  ...quantileClaims.map(({ level, power }) => `q${level * 100}${power === 1 ? '' : `^${power}`}`),
+  ...quantileClaims.map(
+    ({ level, power, usual }) => `${usual ? 'usual' : ''}q${level * 100}${power === 1 ? '' : `^${power}`}`,
+  ),
   'common',
   ...pastNames,
 ];
@@ -37,14 +43,17 @@ const rules = ruleNames.length;
 const claimOf = (rule: number): number => rule % claimNames.length;
 const keepsHeld = (rule: number): boolean => rule >= claimNames.length;
 
-/** Until there are losses the 0.9 quantile decides: it needs no tail, which a forecast knows least. */
-const priorRule = ruleNames.indexOf('q90');
+/**
+ * Until there are losses the usual 0.9 quantile decides: it needs no tail, which a forecast knows least, and neither
+ * one forecast nor whoever asks for most takes everything.
+ */
+const priorRule = ruleNames.indexOf('usualq90^0.8+');
 /** Steps after which the losses count as much as the prior. */
-const priorSteps = 10;
+const priorSteps = 30;
 /** A step's loss counts half after 69 steps. */
 const decay = 0.99;
-/** Weight falls by e for every 1/100 of the geometric mean of best loss and demand by which a rule's loss exceeds the best. */
-const learningRate = 100;
+/** Weight falls by e for every 1/200 of the geometric mean of best loss and demand by which a rule's loss exceeds the best. */
+const learningRate = 200;
 /** A rule of less than this part of the heaviest one's weight counts for nothing, and is not worked out for the real buckets. */
 const leastWeight = 1e-3;
 
@@ -98,6 +107,9 @@ export class AllocationRules {
   readonly #stepLoss = new Float64Array(rules);
   readonly #weight = new Float64Array(rules);
   readonly #past = new PastDemand();
+  readonly #usual = new UsualQuantiles();
+  /** Whether the step that began has been divided for already. */
+  #isDivided = false;
   /** Tokens claimed, one array per claim, one entry per slot of the division. */
   #claims: Float64Array[] = [];
   /** One entry per slot of the division: what buckets hold, what a rule gives them, what room it leaves them. */
@@ -151,6 +163,7 @@ export class AllocationRules {
   /** Forgets a slot, because it was given to another target. */
   reset(slot: number): void {
     this.#past.reset(slot);
+    this.#usual.reset(slot);
   }
 
   /** Divides what there is for the step that begins, or anew for the rest of it. */
@@ -160,6 +173,7 @@ export class AllocationRules {
     this.#grow(slots.reduce((most, slot) => Math.max(most, slot + 1), 0));
     this.#slots = slots;
     this.#claim(division);
+    this.#isDivided = true;
     this.#weigh();
     const spare = Math.max(0, burst - leastBurst * count);
     const divided: Divided = { demand: new Float64Array(count), burstShare: new Float64Array(count) };
@@ -195,14 +209,17 @@ export class AllocationRules {
       this.#stepLoss[r] = 0;
     }
     this.#steps++;
+    this.#isDivided = false;
   }
 
   /** Works out every claim, tokens. */
   #claim({ slots, quantiles, common, held, floor }: Division): void {
     slots.forEach((slot, i) => {
       if (this.#past.meet(slot)) this.#level.fill(Math.max(0, held[i]!), slot * rules, (slot + 1) * rules);
-      quantileClaims.forEach(({ power }, c) => {
-        const quantile = quantiles[i * quantileCount + levelIndex[c]!]!;
+      if (!this.#isDivided) this.#usual.take(slot, quantiles, i * quantileCount);
+      quantileClaims.forEach(({ power, usual }, c) => {
+        const level = levelIndex[c]!;
+        const quantile = usual ? this.#usual.at(slot, level) : quantiles[i * quantileCount + level]!;
         this.#claims[c]![i] = power === 1 ? quantile : quantile ** power;
       });
       this.#claims[commonClaim]![i] = Math.max(0, common[i]! - floor[i]!);
@@ -276,5 +293,6 @@ export class AllocationRules {
     this.#gift = new Float64Array(this.#capacity);
     this.#room = new Float64Array(this.#capacity);
     this.#past.grow(this.#capacity);
+    this.#usual.grow(this.#capacity);
   }
 }
