@@ -79,48 +79,65 @@ export const credit: Allocator = (request) => {
   const { accounts } = request;
   const weights = exactSum(weight);
   const part = (i: number): number => (weights > 0 ? weight[i]! / weights : 0);
-  const guaranteed = Float64Array.from(floor, (f, i) =>
-    Math.max(f, Math.min(limit[i]!, guaranteedPart * ratePerSec * part(i))),
-  );
-  const wanted = Float64Array.from(demand, (d, i) => Math.max(floor[i]!, Math.min(d, limit[i]!)));
-  let base = Float64Array.from(wanted, (w, i) => Math.min(w, guaranteed[i]!));
-  const owed = exactSum(base);
+  const guaranteed = new Float64Array(count);
+  const wanted = new Float64Array(count);
+  let base = new Float64Array(count);
+  for (let i = 0; i < count; i++) {
+    guaranteed[i] = Math.max(floor[i]!, Math.min(limit[i]!, guaranteedPart * ratePerSec * part(i)));
+    wanted[i] = Math.max(floor[i]!, Math.min(demand[i]!, limit[i]!));
+    base[i] = Math.min(wanted[i]!, guaranteed[i]!);
+  }
   // Floors that take nearly everything leave the guarantees what is left.
-  if (owed > ratePerSec) base = fill(floor, weight, floor, base, ratePerSec);
-  const held = (i: number): number => accounts?.book.balance(accounts.slots[i]!) ?? 0;
+  if (exactSum(base) > ratePerSec) base = fill(floor, weight, floor, base, ratePerSec);
 
+  const held = new Float64Array(count);
   let richest = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < count; i++) richest = Math.max(richest, held(i));
+  let poorest = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < count; i++) {
+    const balance = accounts?.book.balance(accounts.slots[i]!) ?? 0;
+    held[i] = balance;
+    if (balance > richest) richest = balance;
+    if (balance < poorest) poorest = balance;
+  }
   // Whoever is ahead by that many credits is served alone until, at the end of the step, the others are as poor.
   const seconds = accounts?.seconds ?? 1;
-  const ahead = Float64Array.from(weight, (w, i) => (w * (held(i) - richest)) / seconds);
-  const wants = Float64Array.from(wanted, (w, i) => Math.max(0, w - base[i]!));
+  const ahead = new Float64Array(count);
+  const wants = new Float64Array(count);
+  for (let i = 0; i < count; i++) {
+    ahead[i] = (weight[i]! * (held[i]! - richest)) / seconds;
+    wants[i] = Math.max(0, wanted[i]! - base[i]!);
+  }
   const zeros = new Float64Array(count);
   const left = Math.max(0, ratePerSec - exactSum(base));
   const taken = fill(ahead, weight, zeros, wants, left);
   if (accounts) settleTerms();
 
-  let rates = Float64Array.from(base, (b, i) => b + taken[i]!);
+  let rates = base;
+  for (let i = 0; i < count; i++) rates[i]! += taken[i]!;
   // Those without weight take part only now; and what nobody asks for is shared for nothing.
   for (const [rest, most] of [
-    [new Float64Array(count).fill(1), wanted],
+    [undefined, wanted],
     [weight, limit],
-    [new Float64Array(count).fill(1), limit],
+    [undefined, limit],
   ] as const) {
     if (exactSum(rates) >= ratePerSec * (1 - 1e-12)) break;
-    rates = fill(rates, rest, rates, most, ratePerSec);
+    rates = fill(rates, rest ?? new Float64Array(count).fill(1), rates, most, ratePerSec);
   }
   return trim(rates, ratePerSec);
 
   function settleTerms(): void {
-    const offered = Float64Array.from(guaranteed, (g, i) => Math.max(0, g - Math.max(floor[i]!, wanted[i]!)));
-    let poorest = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < count; i++) poorest = Math.min(poorest, held(i));
-    const behind = Float64Array.from(weight, (w, i) => (w * (poorest - held(i))) / seconds);
+    const offered = new Float64Array(count);
+    const behind = new Float64Array(count);
+    for (let i = 0; i < count; i++) {
+      offered[i] = Math.max(0, guaranteed[i]! - Math.max(floor[i]!, wanted[i]!));
+      behind[i] = (weight[i]! * (poorest - held[i]!)) / seconds;
+    }
     const earned = fill(behind, weight, zeros, offered, exactSum(taken));
-    const gain = Float64Array.from(weight, (w, i) =>
-      w > 0 ? ((1 - guaranteedPart) * ratePerSec * part(i) - taken[i]! + earned[i]!) / w : 0,
-    );
+    const gain = new Float64Array(count);
+    for (let i = 0; i < count; i++) {
+      const unused = (1 - guaranteedPart) * ratePerSec * part(i) - taken[i]! + earned[i]!;
+      gain[i] = weight[i]! > 0 ? unused / weight[i]! : 0;
+    }
     accounts!.book.agree(accounts!.slots, gain, weights > 0 ? ratePerSec / weights : 0);
   }
 };

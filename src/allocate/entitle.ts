@@ -8,11 +8,9 @@ import { maxMin } from './max-min.js';
  */
 export function entitle(name: AllocatorName, request: AllocationRequest): Float64Array {
   const { demandPerSec } = request;
-  let wanted = demandPerSec;
-  if (name === 'proportional') {
-    const fair = maxMin(request);
-    wanted = Float64Array.from(demandPerSec, (demand, i) => Math.min(demand, fair[i]!));
-  }
+  if (name !== 'proportional') return withoutSurplus(name, request);
+  const wanted = maxMin(request);
+  for (let i = 0; i < wanted.length; i++) wanted[i] = Math.min(demandPerSec[i]!, wanted[i]!);
   return withoutSurplus(name, { ...request, demandPerSec: wanted });
 }
 

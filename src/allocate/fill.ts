@@ -65,9 +65,10 @@ export function trim(rates: Float64Array, ratePerSec: number): Float64Array {
 
 /**
  * Raises one common level until the shares of all add up to `total`: share i at a level is
- * `offset[i] + slope[i] * level`, kept within `least[i]` and `most[i]`. The sum is piecewise linear in the
- * level, so the piece is found by bisection over the sorted corners and solved exactly: O(n log n), and no
- * ratio of slopes is too large.
+ * `offset[i] + slope[i] * level`, kept within `least[i]` and `most[i]`. The sum is piecewise linear in the level, so
+ * Newton's method solves it exactly once it is on the right piece, which takes a few passes. A bracket keeps it from
+ * running off where the sum is flat or bends both ways; it is halved in the logarithm, so no ratio of slopes is too
+ * large.
  * @returns the shares; all at `most` when these add up to less than `total`
  */
 export function fill(
@@ -81,45 +82,69 @@ export function fill(
   let steepest = 0;
   for (let i = 0; i < count; i++) steepest = Math.max(steepest, slope[i]!);
   const shares = new Float64Array(count);
-  const raiseTo = (level: number): Float64Array<ArrayBuffer> => {
-    for (let i = 0; i < count; i++) {
-      const rise = slope[i]! > 0 ? (slope[i]! / steepest) * level : 0;
-      shares[i] = Math.max(least[i]!, Math.min(most[i]!, offset[i]! + rise));
-    }
-    return shares;
-  };
-  if (steepest === 0) return raiseTo(0);
-
-  const corners: number[] = [];
-  for (let i = 0; i < count; i++) {
-    const s = slope[i]! / steepest;
-    if (s === 0) continue;
-    for (const bound of [least[i]!, most[i]!]) {
-      const at = (bound - offset[i]!) / s;
-      if (at > 0 && at < Number.POSITIVE_INFINITY) corners.push(at);
-    }
-  }
-  const sorted = Float64Array.from(corners).sort();
-  if (exactSum(raiseTo(Number.MAX_VALUE)) <= total) return shares;
-  let below = 0; // a level at which the sum is at most the total, or 0
-  let from = 0;
-  let to = sorted.length;
-  while (from < to) {
-    const middle = (from + to) >>> 1;
-    if (exactSum(raiseTo(sorted[middle]!)) <= total) {
-      below = sorted[middle]!;
-      from = middle + 1;
-    } else to = middle;
-  }
-  const above = to < sorted.length ? sorted[to]! : Number.MAX_VALUE;
-  const missing = total - exactSum(raiseTo(below));
+  /** Slope of the sum just above the level that was raised to last, over the steepest. */
   let rising = 0;
-  for (let i = 0; i < count; i++) {
-    const s = slope[i]! / steepest;
-    const reached = offset[i]! + s * below;
-    if (s > 0 && reached >= least[i]! && reached < most[i]!) rising += s;
+  /** @returns the sum, exactly */
+  const raiseTo = (level: number): number => {
+    let up = 0;
+    let sum = 0;
+    let lost = 0;
+    for (let i = 0; i < count; i++) {
+      const s = slope[i]! > 0 ? slope[i]! / steepest : 0;
+      const reached = offset[i]! + s * level;
+      let share = reached < most[i]! ? reached : most[i]!;
+      if (share < least[i]!) share = least[i]!;
+      else if (reached < most[i]!) up += s;
+      shares[i] = share;
+      const next = sum + share;
+      const taken = next - sum;
+      lost += sum - (next - taken) + (share - taken);
+      sum = next;
+    }
+    rising = up;
+    return sum + lost;
+  };
+  if (steepest === 0) {
+    raiseTo(0);
+    return shares;
   }
-  return raiseTo(rising > 0 ? Math.min(above, below + Math.max(0, missing) / rising) : below);
+  if (raiseTo(Number.MAX_VALUE) <= total) return shares;
+
+  // Below the lowest corner all have their least, above the highest their most.
+  let lowest = Number.MAX_VALUE;
+  let highest = 0;
+  for (let i = 0; i < count; i++) {
+    if (!(slope[i]! > 0)) continue;
+    const s = slope[i]! / steepest;
+    const from = (least[i]! - offset[i]!) / s;
+    const to = (most[i]! - offset[i]!) / s;
+    if (from < lowest) lowest = from;
+    if (to > highest) highest = to;
+  }
+  let below = 0; // a level at which the sum is at most the total, or 0
+  let above = Math.min(highest, Number.MAX_VALUE);
+  // A few last places beyond its corner, the lowest is sure to rise.
+  let level = Math.max(0, Math.min(lowest * (1 + 4 * Number.EPSILON), above));
+  for (let pass = 1; ; pass++) {
+    const missing = total - raiseTo(level);
+    if (Math.abs(missing) <= 4 * Number.EPSILON * total) return shares;
+    if (missing < 0 && pass === 1) break;
+    if (missing > 0) below = level;
+    else above = level;
+    let next = level + missing / rising;
+    // Halving every fourth time bounds the passes.
+    if (!(next > below && next < above) || pass % 4 === 0) next = middleOf(below, above);
+    if (!(next > below && next < above)) break;
+    level = next;
+  }
+  raiseTo(below);
+  return shares;
+}
+
+/** Halfway between two levels: of their logarithms while they are far apart. */
+function middleOf(low: number, high: number): number {
+  if (high < 4 * low) return low + (high - low) / 2;
+  return Math.sqrt(Math.max(low, Number.MIN_VALUE)) * Math.sqrt(high);
 }
 
 /**
@@ -127,6 +152,8 @@ export function fill(
  * the gifts add up to the budget. Whoever already has more than its size drops out, which lowers c for the others, so
  * nobody comes back and a few passes settle it.
  * @param out receives the gifts; may be `claims`. All equal when nobody claims anything
+ * @param guess of c; a good one saves passes
+ * @returns c; Infinity when nobody claims anything
  */
 export function topUp(
   claims: Float64Array,
@@ -134,9 +161,10 @@ export function topUp(
   count: number,
   budget: number,
   out: Float64Array,
-): void {
-  let scale = Number.POSITIVE_INFINITY;
-  for (let settled = false; !settled; ) {
+  guess = Number.POSITIVE_INFINITY,
+): number {
+  let scale = guess;
+  for (let settled = false, isGuess = guess < Number.POSITIVE_INFINITY; !settled; isGuess = false) {
     let claimed = 0;
     let has = budget;
     for (let i = 0; i < count; i++) {
@@ -144,12 +172,15 @@ export function topUp(
       claimed += claims[i]!;
       has += Math.max(0, held[i]!);
     }
-    if (!(claimed > 0)) {
+    if (!(claimed > 0) && !isGuess) {
       out.fill(budget / count, 0, count);
-      return;
+      return Number.POSITIVE_INFINITY;
     }
-    settled = has / claimed >= scale;
-    scale = Math.min(scale, has / claimed);
+    // Whoever a guess leaves out wrongly makes the next scale too high, never too low.
+    const next = claimed > 0 ? has / claimed : Number.POSITIVE_INFINITY;
+    settled = !isGuess && next >= scale;
+    scale = isGuess ? next : Math.min(scale, next);
   }
   for (let i = 0; i < count; i++) out[i] = Math.max(0, scale * claims[i]! - Math.max(0, held[i]!));
+  return scale;
 }

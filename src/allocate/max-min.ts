@@ -8,11 +8,12 @@ import { claimsOf, exactSum, fill, trim } from './fill.js';
  */
 export const maxMin: Allocator = (request) => {
   const { demand, floor, weight, limit, ratePerSec, count } = claimsOf(request);
-  const wanted = demand.map((d, i) => Math.max(floor[i]!, Math.min(d, limit[i]!)));
+  const wanted = new Float64Array(count);
+  for (let i = 0; i < count; i++) wanted[i] = Math.max(floor[i]!, Math.min(demand[i]!, limit[i]!));
   let rates = fill(new Float64Array(count), weight, floor, wanted, ratePerSec);
-  for (const rest of [weight, new Float64Array(count).fill(1)]) {
+  for (const rest of [weight, undefined]) {
     if (exactSum(rates) >= ratePerSec * (1 - 1e-12)) break;
-    rates = fill(rates, rest, rates, limit, ratePerSec);
+    rates = fill(rates, rest ?? new Float64Array(count).fill(1), rates, limit, ratePerSec);
   }
   return trim(rates, ratePerSec);
 };

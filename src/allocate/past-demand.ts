@@ -39,16 +39,16 @@ export class PastDemand {
   }
 
   /** Ends a step for these slots; tokens asked for in it. */
-  endStep(slots: readonly number[]): number {
+  endStep(slots: ArrayLike<number>): number {
     let all = 0;
     // The first step is all there is to average.
     const first = this.#steps++ === 0;
-    for (const slot of slots) {
+    for (let i = 0; i < slots.length; i++) {
+      const slot = slots[i]!;
       const asked = this.#asked[slot]!;
       const at = slot * ways;
-      spans.forEach((span, w) => {
-        this.#claims[at + w]! += (first ? 1 : 2 / (span + 1)) * (asked - this.#claims[at + w]!);
-      });
+      for (let w = 0; w < peak; w++)
+        this.#claims[at + w]! += (first ? 1 : 2 / (spans[w]! + 1)) * (asked - this.#claims[at + w]!);
       this.#claims[at + peak] = Math.max(peakDecay * this.#claims[at + peak]!, asked);
       this.#asked[slot] = 0;
       all += asked;

@@ -7,14 +7,20 @@ import { claimsOf, exactSum, fill, trim } from './fill.js';
  */
 export const proportional: Allocator = (request) => {
   const { demand, floor, weight, limit, ratePerSec, count } = claimsOf(request);
-  const largestDemand = demand.reduce((a, b) => Math.max(a, b), 0);
-  const heaviest = weight.reduce((a, b) => Math.max(a, b), 0);
+  let largestDemand = 0;
+  let heaviest = 0;
+  for (let i = 0; i < count; i++) {
+    if (demand[i]! > largestDemand) largestDemand = demand[i]!;
+    if (weight[i]! > heaviest) heaviest = weight[i]!;
+  }
   // Normalised, so that the product of two huge numbers is still a number.
-  const pull = demand.map((d, i) => (largestDemand > 0 ? d / largestDemand : 0) * (weight[i]! / (heaviest || 1)));
+  const pull = new Float64Array(count);
+  if (largestDemand > 0)
+    for (let i = 0; i < count; i++) pull[i] = (demand[i]! / largestDemand) * (weight[i]! / (heaviest || 1));
   let rates = fill(floor, pull, floor, limit, ratePerSec);
-  for (const rest of [weight, new Float64Array(count).fill(1)]) {
+  for (const rest of [weight, undefined]) {
     if (exactSum(rates) >= ratePerSec * (1 - 1e-12)) break;
-    rates = fill(rates, rest, rates, limit, ratePerSec);
+    rates = fill(rates, rest ?? new Float64Array(count).fill(1), rates, limit, ratePerSec);
   }
   return trim(rates, ratePerSec);
 };

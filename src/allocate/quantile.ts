@@ -1,7 +1,7 @@
 import { quantileCount, quantileLevels } from '../forecast/forecaster.js';
 
 /** Which two neighbouring quantiles of every row to mix, and how: the same for all rows at one probability. */
-interface Place {
+export interface Place {
   /** Index of the lower of the two levels; -1: between nothing at probability 0 and the lowest level. */
   segment: number;
   /** 0 at the lower level, 1 at the upper; above 1 in the tail beyond the highest level. */
@@ -23,7 +23,22 @@ function placeOf(probability: number): Place {
   return { segment, fraction: (probability - low) / (quantileLevels[segment + 1]! - low) };
 }
 
-const mix = (values: ArrayLike<number>, at: number, place: Place): number => {
+/** The place of a probability. What was asked for last is kept: most rows have the same. */
+export class Places {
+  #probability = Number.NaN;
+  #place: Place = { segment: 0, fraction: 0 };
+
+  of(probability: number): Place {
+    if (probability !== this.#probability) {
+      this.#probability = probability;
+      this.#place = placeOf(probability);
+    }
+    return this.#place;
+  }
+}
+
+/** A row's quantile at a place: see `quantileAt`. */
+export const valueAt = (values: ArrayLike<number>, at: number, place: Place): number => {
   const low = place.segment < 0 ? 0 : values[at + place.segment]!;
   return low + place.fraction * (values[at + place.segment + 1]! - low);
 };
@@ -35,7 +50,7 @@ const mix = (values: ArrayLike<number>, at: number, place: Place): number => {
  * @param probability from 0 up to but not including 1
  */
 export const quantileAt = (values: ArrayLike<number>, at: number, probability: number): number =>
-  mix(values, at, placeOf(probability));
+  valueAt(values, at, placeOf(probability));
 
 /** A denied token counts as much as this many that lie idle: the 0.97 quantile is what is given. */
 export const defaultThrottlingCost = 32;
@@ -58,7 +73,9 @@ export interface Needs {
 
 /** Probabilities run up to 1 - e^-30, beyond which a double between 0.99 and 1 says nothing. */
 const mostNats = 30;
-const halvings = 40;
+/** How closely the probability is found, in nats, unless the budget is met this exactly before, as a part of it. */
+const leastNats = mostNats / 2 ** 40;
+const exactly = 1e-12;
 
 /**
  * Divides a budget so that the demand left unserved costs least in expectation: minimise Σ costᵢ E[(Dᵢ - heldᵢ -
@@ -77,15 +94,17 @@ export function commonQuantile(needs: Needs, out: Float64Array): number {
     dearest = Math.max(dearest, costs?.[row] ?? 1);
     cheapest = Math.min(cheapest, costs?.[row] ?? 1);
   }
+  const varies = costs !== undefined && cheapest < dearest;
   const giveAt = (nats: number): number => {
-    let place = placeOf(-Math.expm1(-nats));
+    let { segment, fraction } = placeOf(-Math.expm1(-nats));
     let sum = 0;
-    for (let row = 0; row < rows; row++) {
+    for (let row = 0, at = offset; row < rows; row++, at += stride) {
       // The chance of more times its cost is what all have in common.
-      if (costs && cheapest < dearest)
-        place = placeOf(-Math.expm1(-Math.max(0, nats + Math.log(costs[row]! / dearest))));
-      const wanted = mix(quantiles, row * stride + offset, place) - Math.max(0, held[row]!);
-      const give = Math.max(least[row]!, wanted);
+      if (varies) ({ segment, fraction } = placeOf(-Math.expm1(-Math.max(0, nats + Math.log(costs[row]! / dearest)))));
+      const lower = segment < 0 ? 0 : quantiles[at + segment]!;
+      const holds = held[row]! > 0 ? held[row]! : 0;
+      const wanted = lower + fraction * (quantiles[at + segment + 1]! - lower) - holds;
+      const give = wanted > least[row]! ? wanted : least[row]!;
       out[row] = give;
       sum += give;
     }
@@ -93,11 +112,28 @@ export function commonQuantile(needs: Needs, out: Float64Array): number {
   };
   let low = 0;
   let high = mostNats;
-  if (giveAt(high) <= budget) return -Math.expm1(-high);
-  for (let i = 0; i < halvings; i++) {
-    const middle = (low + high) / 2;
-    if (giveAt(middle) > budget) high = middle;
-    else low = middle;
+  let above = giveAt(high) - budget;
+  if (above <= 0) return -Math.expm1(-high);
+  let below = giveAt(low) - budget;
+  // Regula falsi: an end that stays twice counts half as far off (the Illinois rule), and every eighth time the bracket
+  // is halved instead, so that no shape of the sum takes long.
+  let stayed = 0;
+  for (let pass = 1; below < 0 && high - low > leastNats; pass++) {
+    let nats = low + ((high - low) * below) / (below - above);
+    if (!(nats > low && nats < high) || pass % 8 === 0) nats = (low + high) / 2;
+    const off = giveAt(nats) - budget;
+    if (off > 0) {
+      high = nats;
+      above = off;
+      if (stayed < 0) below /= 2;
+      stayed = -1;
+    } else {
+      low = nats;
+      if (off >= -exactly * budget) break;
+      below = off;
+      if (stayed > 0) above /= 2;
+      stayed = 1;
+    }
   }
   giveAt(low);
   return -Math.expm1(-low);

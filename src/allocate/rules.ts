@@ -54,6 +54,7 @@ const priorSteps = 30;
 const decay = 0.99;
 /** Weight falls by e for every 1/200 of the geometric mean of best loss and demand by which a rule's loss exceeds the best. */
 const learningRate = 200;
+const blockSlots = 1024;
 /** A rule of less than this part of the heaviest one's weight counts for nothing, and is not worked out for the real buckets. */
 const leastWeight = 1e-3;
 
@@ -68,7 +69,7 @@ export interface RulesRecord {
 /** What there is to divide in the step that begins. Arrays have one entry per element of `slots`. */
 export interface Division {
   /** The targets, by slot: what is known of a slot is kept under its number. */
-  slots: readonly number[];
+  slots: ArrayLike<number>;
   /** Quantiles of each one's demand in the step, tokens: `quantiles[i * quantileCount + level]`. */
   quantiles: ArrayLike<number>;
   /** What the common quantile gives, tokens; see `commonQuantile`. */
@@ -116,12 +117,14 @@ export class AllocationRules {
   #held = new Float64Array(0);
   #gift = new Float64Array(0);
   #room = new Float64Array(0);
+  /** By which the claims were multiplied last, per rule that tops up. */
+  readonly #scale = new Float64Array(rules).fill(Number.POSITIVE_INFINITY);
   #capacity = 0;
-  /** The shadow buckets, by slot and rule, `[slot * rules + rule]`: tokens, tokens/s, tokens. */
+  /** The shadow buckets, by rule and slot, `[rule * capacity + slot]`: tokens, tokens/s, tokens. */
   #level = new Float32Array(0);
   #rate = new Float32Array(0);
   #size = new Float32Array(0);
-  #slots: readonly number[] = [];
+  #slots: ArrayLike<number> = [];
   /** Tokens asked for, discounted as losses are. */
   #demand = 0;
   #steps = 0;
@@ -149,13 +152,23 @@ export class AllocationRules {
     const rate = this.#rate;
     const size = this.#size;
     const loss = this.#stepLoss;
-    for (const slot of this.#slots) {
-      const asked = demand[slot]!;
-      this.#past.ask(slot, asked);
-      for (let r = 0, at = slot * rules; r < rules; r++, at++) {
-        const left = Math.min(size[at]!, level[at]! + rate[at]! * seconds) - asked;
-        if (left < 0) loss[r]! -= left;
-        level[at] = Math.max(0, left);
+    const slots = this.#slots;
+    for (let i = 0; i < slots.length; i++) this.#past.ask(slots[i]!, demand[slots[i]!]!);
+    // A block of slots at a time, so that what was asked for is in the cache for all rules but the first.
+    for (let from = 0; from < slots.length; from += blockSlots) {
+      const to = Math.min(slots.length, from + blockSlots);
+      for (let r = 0; r < rules; r++) {
+        const first = r * this.#capacity;
+        let denied = 0;
+        for (let i = from; i < to; i++) {
+          const slot = slots[i]!;
+          const at = first + slot;
+          const left = Math.min(size[at]!, level[at]! + rate[at]! * seconds) - demand[slot]!;
+          // Without a branch, which would be a coin toss.
+          denied += Math.abs(left) - left;
+          level[at] = 0.5 * (left + Math.abs(left));
+        }
+        loss[r]! += 0.5 * denied;
       }
     }
   }
@@ -170,28 +183,34 @@ export class AllocationRules {
   divide(division: Division): Divided {
     const { slots, held, floor, budget, stepS, leastBurst, burst } = division;
     const count = slots.length;
-    this.#grow(slots.reduce((most, slot) => Math.max(most, slot + 1), 0));
+    let most = -1;
+    for (let i = 0; i < count; i++) most = Math.max(most, slots[i]!);
+    this.#grow(most + 1);
     this.#slots = slots;
     this.#claim(division);
     this.#isDivided = true;
     this.#weigh();
     const spare = Math.max(0, burst - leastBurst * count);
+    let rest = budget;
+    for (let i = 0; i < count; i++) rest -= floor[i]!;
+    rest = Math.max(0, rest);
     const divided: Divided = { demand: new Float64Array(count), burstShare: new Float64Array(count) };
     for (let r = 0; r < rules; r++) {
       const weight = this.#weight[r]!;
       if (weight > 0) {
         // The real buckets hold something else than this rule's.
         this.#held.set(held);
-        const room = this.#give(r, floor, budget);
+        const room = this.#give(r, floor, rest);
         for (let i = 0; i < count; i++) {
           divided.demand[i]! += weight * this.#gift[i]!;
           divided.burstShare[i]! += (weight * this.#room[i]!) / room;
         }
       }
-      for (let i = 0; i < count; i++) this.#held[i] = this.#level[slots[i]! * rules + r]!;
-      const room = this.#give(r, floor, budget);
+      const first = r * this.#capacity;
+      for (let i = 0; i < count; i++) this.#held[i] = this.#level[first + slots[i]!]!;
+      const room = this.#give(r, floor, rest);
       for (let i = 0; i < count; i++) {
-        const at = slots[i]! * rules + r;
+        const at = first + slots[i]!;
         const size = leastBurst + (spare * this.#room[i]!) / room;
         this.#level[at] = Math.min(this.#level[at]!, size);
         this.#rate[at] = (floor[i]! + this.#gift[i]!) / stepS;
@@ -214,38 +233,42 @@ export class AllocationRules {
 
   /** Works out every claim, tokens. */
   #claim({ slots, quantiles, common, held, floor }: Division): void {
-    slots.forEach((slot, i) => {
-      if (this.#past.meet(slot)) this.#level.fill(Math.max(0, held[i]!), slot * rules, (slot + 1) * rules);
+    const count = slots.length;
+    for (let i = 0; i < count; i++) {
+      const slot = slots[i]!;
+      if (this.#past.meet(slot))
+        for (let r = 0; r < rules; r++) this.#level[r * this.#capacity + slot] = Math.max(0, held[i]!);
       if (!this.#isDivided) this.#usual.take(slot, quantiles, i * quantileCount);
-      quantileClaims.forEach(({ power, usual }, c) => {
-        const level = levelIndex[c]!;
-        const quantile = usual ? this.#usual.at(slot, level) : quantiles[i * quantileCount + level]!;
-        this.#claims[c]![i] = power === 1 ? quantile : quantile ** power;
-      });
-      this.#claims[commonClaim]![i] = Math.max(0, common[i]! - floor[i]!);
       for (let p = 0; p < pastNames.length; p++) this.#claims[commonClaim + 1 + p]![i] = this.#past.claim(slot, p);
+      this.#claims[commonClaim]![i] = Math.max(0, common[i]! - floor[i]!);
+    }
+    quantileClaims.forEach(({ power, usual }, c) => {
+      const claims = this.#claims[c]!;
+      const level = levelIndex[c]!;
+      for (let i = 0; i < count; i++)
+        claims[i] = usual ? this.#usual.at(slots[i]!, level) : quantiles[i * quantileCount + level]!;
+      // Half of what `**` costs.
+      if (power !== 1) for (let i = 0; i < count; i++) claims[i] = Math.exp(power * Math.log(claims[i]!));
     });
   }
 
   /**
-   * What a rule gives each above its floor to buckets that hold `#held`, into `#gift`; and what room each is to have,
-   * into `#room`.
+   * What a rule gives each of the rest above the floors to buckets that hold `#held`, into `#gift`; and what room each
+   * is to have, into `#room`.
    * @returns all the room
    */
-  #give(rule: number, floor: ArrayLike<number>, budget: number): number {
+  #give(rule: number, floor: ArrayLike<number>, rest: number): number {
     const claims = this.#claims[claimOf(rule)]!;
     const held = this.#held;
     const gift = this.#gift;
     const room = this.#room;
     const count = floor.length;
-    let rest = budget;
-    for (let i = 0; i < count; i++) rest -= floor[i]!;
-    rest = Math.max(0, rest);
-    if (claimOf(rule) < commonClaim) topUp(claims, held, count, rest, gift);
+    if (claimOf(rule) < commonClaim) this.#scale[rule] = topUp(claims, held, count, rest, gift, this.#scale[rule]);
     else {
       let sum = 0;
       for (let i = 0; i < count; i++) sum += claims[i]!;
-      for (let i = 0; i < count; i++) gift[i] = rest * (sum > 0 ? claims[i]! / sum : 1 / count);
+      if (sum > 0) for (let i = 0; i < count; i++) gift[i] = rest * (claims[i]! / sum);
+      else gift.fill(rest / count, 0, count);
     }
     const keeps = keepsHeld(rule);
     const most = this.#claims[mostClaim]!;
@@ -279,10 +302,11 @@ export class AllocationRules {
 
   #grow(slots: number): void {
     if (slots <= this.#capacity) return;
-    this.#capacity = Math.max(slots, this.#capacity * 2);
+    const had = this.#capacity;
+    this.#capacity = Math.max(slots, had * 2);
     const bigger = (array: Float32Array): Float32Array<ArrayBuffer> => {
       const grown = new Float32Array(this.#capacity * rules);
-      grown.set(array);
+      for (let r = 0; r < rules; r++) grown.set(array.subarray(r * had, (r + 1) * had), r * this.#capacity);
       return grown;
     };
     this.#level = bigger(this.#level);
