@@ -2,7 +2,7 @@ import type { AllocatorName } from '../allocate/allocator.js';
 import { allocatorNamed } from '../allocate/allocator.js';
 import type { CreditBook } from '../allocate/credit.js';
 import { entitle, withoutSurplus } from '../allocate/entitle.js';
-import { commonQuantile, defaultThrottlingCost, quantileAt } from '../allocate/quantile.js';
+import { commonQuantile, defaultThrottlingCost, Places, valueAt } from '../allocate/quantile.js';
 import type { AllocationRules } from '../allocate/rules.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
 
@@ -90,54 +90,51 @@ const depositCost = defaultThrottlingCost / 9;
  * bucket holds already: the division with the least throttling to be expected (see `commonQuantile`).
  */
 export function plan(input: PlanInput): Plan {
-  const { slots, live, frame, ratePerSec, burst, borrow, requestCost = 0 } = input;
+  const { slots, frame, level, ratePerSec, burst, borrow, requestCost = 0 } = input;
   const stepS = input.stepMs / 1000;
-  const rows: number[] = [];
-  const heldBy = (i: number): number => Math.max(0, input.level[rows[i]!]!);
-  for (let slot = 1; slot < slots; slot++) if (live[slot]) rows.push(slot);
-  const count = rows.length;
   const pairs = new Float64Array(slots * 2);
   const bySlot = () => new Float64Array(slots);
   const reasons: PlanReasons = { quantile: bySlot(), leadMs: bySlot(), demandPerSec: bySlot() };
+  const rows = planned(input);
+  const count = rows.length;
   if (count === 0) return { pairs, deposits: [], probability: 1, reasons };
 
   const at = frame ? horizonFor(frame, input.stepMs) : 0;
-  const stride = (frame?.horizonsMs.length ?? 1) * quantileCount;
-  const quantiles = new Float64Array(count * quantileCount);
   const floor = new Float64Array(count);
   const costs = new Float64Array(count);
-  rows.forEach((slot, i) => {
+  const weights = new Float64Array(count);
+  const limits = new Float64Array(count);
+  for (let i = 0; i < count; i++) {
+    const slot = rows[i]!;
     floor[i] = input.floorPerSec[slot]!;
     costs[i] = input.throttlingCost?.[slot] ?? defaultThrottlingCost;
-    const extra = input.extraPerSec?.[slot] ?? 0;
-    for (let q = 0; q < quantileCount; q++) {
-      const forecast = frame && slot < frame.rows ? frame.quantiles[slot * stride + at * quantileCount + q]! : 0;
-      quantiles[i * quantileCount + q] = (forecast + extra) * stepS;
-    }
-  });
+    weights[i] = input.weight[slot]!;
+    limits[i] = input.limitPerSec[slot]!;
+  }
+  const quantiles = quantilesOf(input, rows, at);
   const leastOfAll = Math.min(input.leastBurst, burst / count);
   const demand = new Float64Array(count);
   let burstShare: Float64Array | undefined;
   let probability = 1;
   const keepsSurplus = !borrow && (input.keepsSurplus ?? false);
   if (borrow || keepsSurplus) {
+    const places = new Places();
     for (let i = 0; i < count; i++) {
       const covered = costs[i]! / (1 + costs[i]!);
-      demand[i] = quantileAt(quantiles, i * quantileCount, covered);
+      demand[i] = valueAt(quantiles, i * quantileCount, places.of(covered));
       // With borrowing what is held and not asked for is lent all the same; without it, it is as good as given.
-      if (keepsSurplus) demand[i] = Math.max(0, demand[i]! - heldBy(i));
+      if (keepsSurplus) demand[i] = Math.max(0, demand[i]! - Math.max(0, level[rows[i]!]!));
       reasons.quantile[rows[i]!] = covered;
-      probability = Math.min(probability, covered);
+      if (covered < probability) probability = covered;
     }
   } else probability = divide();
+  const leadMs = frame?.horizonsMs[at] ?? 0;
   for (let i = 0; i < count; i++) {
     demand[i]! /= stepS;
     reasons.demandPerSec[rows[i]!] = demand[i]!;
-    reasons.leadMs[rows[i]!] = frame?.horizonsMs[at] ?? 0;
+    reasons.leadMs[rows[i]!] = leadMs;
     if (!borrow && !keepsSurplus) reasons.quantile[rows[i]!] = probability;
   }
-  const weights = Float64Array.from(rows, (slot) => input.weight[slot]!);
-  const limits = Float64Array.from(rows, (slot) => input.limitPerSec[slot]!);
   const request = {
     demandPerSec: demand,
     floorPerSec: floor,
@@ -151,34 +148,40 @@ export function plan(input: PlanInput): Plan {
 
   // Room for what comes and, where nothing can be lent, for what is held, as far as it may be asked for: a bucket
   // that is full would else be cut for getting nothing. Burst that belongs to a rate which is kept is kept with it.
-  const mayNeed = (i: number): number => quantiles[(i + 1) * quantileCount - 1]!;
-  const room = Float64Array.from(rates, (rate, i) => rate + (borrow ? 0 : Math.min(heldBy(i), mayNeed(i)) / stepS));
-  const wanted = room.reduce((a, b) => a + b, 0);
+  const room = borrow ? rates : new Float64Array(count);
+  let wanted = 0;
+  for (let i = 0; i < count; i++) {
+    if (!borrow) {
+      const mayNeed = quantiles[(i + 1) * quantileCount - 1]!;
+      room[i] = rates[i]! + Math.min(Math.max(0, level[rows[i]!]!), mayNeed) / stepS;
+    }
+    wanted += room[i]!;
+  }
   const spread = keepsSurplus ? Math.max(ratePerSec, wanted) : wanted;
   // Deposits come out of the reservoir's part alone: taken from the buckets' they would leave a target that
   // is owed its reservation without a bucket to collect it in.
   const free = Math.max(0, burst - (input.deposited ?? 0));
   const leastBurst = Math.min(input.leastBurst, free / count);
   const shared = Math.max(0, Math.min(burst * (borrow ? 1 - reservoirPart : 1), free) - leastBurst * count);
-  const partOf = (i: number): number => {
-    if (burstShare) return burstShare[i]!;
-    return spread > 0 ? room[i]! / spread : borrow ? 0 : 1 / count;
-  };
-  rows.forEach((slot, i) => {
-    const part = shared * partOf(i);
+  for (let i = 0; i < count; i++) {
+    const part = shared * (burstShare ? burstShare[i]! : spread > 0 ? room[i]! / spread : borrow ? 0 : 1 / count);
     // A bucket larger than a step fills would lie empty, while the reservoir is filled for everyone.
     const own = leastBurst + (borrow ? Math.min(part, rates[i]! * Math.max(1, stepS)) : part);
     // What lies in a bucket that cannot hold a request is lost to everyone until it overflows.
-    if (borrow && floor[i] === 0 && own < requestCost) return;
-    pairs[slot * 2] = rates[i]!;
-    pairs[slot * 2 + 1] = own;
-  });
+    if (borrow && floor[i] === 0 && own < requestCost) continue;
+    pairs[rows[i]! * 2] = rates[i]!;
+    pairs[rows[i]! * 2 + 1] = own;
+  }
   return { pairs, deposits: deposits(input, rows, costs, rates, pairs), probability, reasons };
 
   /** Fills `demand` with what each is to be counted with where nothing can be lent, tokens a step. */
   function divide(): number {
-    const held = Float64Array.from(rows, (_, i) => heldBy(i));
-    const least = floor.map((rate) => rate * stepS);
+    const held = new Float64Array(count);
+    const least = new Float64Array(count);
+    for (let i = 0; i < count; i++) {
+      held[i] = Math.max(0, level[rows[i]!]!);
+      least[i] = floor[i]! * stepS;
+    }
     const gifts = new Float64Array(count);
     const budget = ratePerSec * stepS;
     const common = commonQuantile(
@@ -199,6 +202,31 @@ export function plan(input: PlanInput): Plan {
     }
     return common;
   }
+}
+
+/** The slots that are planned for, ascending. */
+function planned({ slots, live }: PlanInput): Int32Array {
+  const rows = new Int32Array(slots);
+  let count = 0;
+  for (let slot = 1; slot < slots; slot++) if (live[slot]) rows[count++] = slot;
+  return rows.subarray(0, count);
+}
+
+/** Of each row's demand in the step, what it was seen to ask for beyond its forecast included, tokens. */
+function quantilesOf({ frame, extraPerSec, stepMs }: PlanInput, rows: Int32Array, horizon: number): Float64Array {
+  const stepS = stepMs / 1000;
+  const stride = (frame?.horizonsMs.length ?? 1) * quantileCount;
+  const quantiles = new Float64Array(rows.length * quantileCount);
+  for (let i = 0; i < rows.length; i++) {
+    const slot = rows[i]!;
+    const extra = extraPerSec?.[slot] ?? 0;
+    const isForecast = frame !== undefined && slot < frame.rows;
+    const from = slot * stride + horizon * quantileCount;
+    const to = i * quantileCount;
+    for (let q = 0; q < quantileCount; q++)
+      quantiles[to + q] = ((isForecast ? frame.quantiles[from + q]! : 0) + extra) * stepS;
+  }
+  return quantiles;
 }
 
 /**
@@ -226,42 +254,46 @@ export function horizonFor(frame: Pick<ForecastFrame, 'horizonsMs'>, stepMs: num
  */
 function deposits(
   input: PlanInput,
-  rows: number[],
+  rows: Int32Array,
   costs: Float64Array,
   rates: Float64Array,
   pairs: Float64Array,
 ): Plan['deposits'] {
-  const { frame } = input;
+  const { frame, level } = input;
   // Without borrowing all burst lies in the buckets already: there is no bank to move it from.
   if (!frame || !input.borrow) return [];
+  const { horizonsMs, quantiles } = frame;
   const nearest = horizonFor(frame, input.stepMs);
-  const stride = frame.horizonsMs.length * quantileCount;
-  let available = Math.max(0, input.level[0]!);
+  const stride = horizonsMs.length * quantileCount;
+  const places = horizonsMs.map(() => new Places());
+  let available = Math.max(0, level[0]!);
   let reservoirBurst = input.burst - (input.deposited ?? 0);
   const found: Plan['deposits'] = [];
   let wanted = 0;
-  rows.forEach((slot, i) => {
-    available += Math.max(0, input.level[slot]! - pairs[slot * 2 + 1]!);
-    reservoirBurst -= pairs[slot * 2 + 1]!;
-    if (slot >= frame.rows) return;
-    if (input.isGreedy?.(slot)) return;
-    const held = Math.min(input.level[slot]!, pairs[slot * 2 + 1]!);
-    const best = { slot, tokens: 0, forMs: 0 };
-    for (let at = nearest; at < frame.horizonsMs.length; at++) {
-      const horizonS = frame.horizonsMs[at]! / 1000;
-      const cost = ((costs[i]! / depositCost) * frame.horizonsMs[nearest]!) / frame.horizonsMs[at]!;
-      const perSec = quantileAt(frame.quantiles, slot * stride + at * quantileCount, cost / (1 + cost));
-      const tokens = (perSec - rates[i]!) * horizonS - held;
-      if (tokens <= best.tokens) continue;
-      best.tokens = tokens;
-      best.forMs = frame.horizonsMs[at]! + input.stepMs;
+  for (let i = 0; i < rows.length; i++) {
+    const slot = rows[i]!;
+    const own = pairs[slot * 2 + 1]!;
+    available += Math.max(0, level[slot]! - own);
+    reservoirBurst -= own;
+    if (slot >= frame.rows) continue;
+    const held = Math.min(level[slot]!, own);
+    let most = 0;
+    let forMs = 0;
+    for (let at = nearest; at < horizonsMs.length; at++) {
+      const cost = ((costs[i]! / depositCost) * horizonsMs[nearest]!) / horizonsMs[at]!;
+      const place = places[at]!.of(cost / (1 + cost));
+      const perSec = valueAt(quantiles, slot * stride + at * quantileCount, place);
+      const tokens = (perSec - rates[i]!) * (horizonsMs[at]! / 1000) - held;
+      if (tokens <= most) continue;
+      most = tokens;
+      forMs = horizonsMs[at]! + input.stepMs;
     }
-    if (best.tokens <= 0) return;
-    found.push(best);
-    wanted += best.tokens;
-  });
-  const most = Math.min(available * depositPart, depositRoom(reservoirBurst, input.burst));
-  const scale = Math.min(1, most / wanted);
+    if (most <= 0 || input.isGreedy?.(slot)) continue;
+    found.push({ slot, tokens: most, forMs });
+    wanted += most;
+  }
+  const affordable = Math.min(available * depositPart, depositRoom(reservoirBurst, input.burst));
+  const scale = Math.min(1, affordable / wanted);
   for (const deposit of found) deposit.tokens *= scale;
-  return found.filter(({ slot, tokens }) => tokens > 0 && input.level[slot]! + tokens >= (input.requestCost ?? 0));
+  return found.filter(({ slot, tokens }) => tokens > 0 && level[slot]! + tokens >= (input.requestCost ?? 0));
 }
