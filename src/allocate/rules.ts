@@ -48,15 +48,21 @@ const keepsHeld = (rule: number): boolean => rule >= claimNames.length;
  * one forecast nor whoever asks for most takes everything.
  */
 const priorRule = ruleNames.indexOf('usualq90^0.8+');
-/** Steps after which the losses count as much as the prior. */
-const priorSteps = 30;
 /** A step's loss counts half after 69 steps. */
 const decay = 0.99;
 /** Weight falls by e for every 1/200 of the geometric mean of best loss and demand by which a rule's loss exceeds the best. */
 const learningRate = 200;
-const blockSlots = 1024;
+/**
+ * Steps of one target after which the losses count as much as the prior, unless they speak against it: those of few
+ * targets are few bursts, and the rule that was lucky with them is seldom the best with the next ones.
+ */
+const priorTargetSteps = 2000;
+/** Those steps are e times fewer for every 1/8 of the same mean by which the prior rule's loss exceeds the best. */
+const priorDoubt = 8;
 /** A rule of less than this part of the heaviest one's weight counts for nothing, and is not worked out for the real buckets. */
 const leastWeight = 1e-3;
+/** Slots that are played to one rule after the other while what they asked for lies in the cache. */
+const blockSlots = 1024;
 
 /** What the rules have lost so far; plain data that outlives the process. */
 export interface RulesRecord {
@@ -286,11 +292,14 @@ export class AllocationRules {
     // What is rare comes by chance: the less is denied of all, the more of it a difference must be to mean something,
     // as the spread of a count is its root.
     const yardstick = Math.sqrt(best * this.#demand);
-    const trust = this.#steps / (this.#steps + priorSteps);
-    for (let r = 0; r < rules; r++) {
-      const excess = yardstick > 0 ? (this.#loss[r]! - best) / yardstick : this.#loss[r]! > best ? 1 : 0;
-      this.#weight[r] = trust * Math.exp(-learningRate * excess) + (r === priorRule ? 1 - trust : 0);
-    }
+    const excessOf = (rule: number): number => {
+      const excess = this.#loss[rule]! - best;
+      return yardstick > 0 ? excess / yardstick : excess > 0 ? 1 : 0;
+    };
+    const seen = this.#steps * this.#slots.length;
+    const trust = seen > 0 ? seen / (seen + priorTargetSteps * Math.exp(-priorDoubt * excessOf(priorRule))) : 0;
+    for (let r = 0; r < rules; r++) this.#weight[r] = trust * Math.exp(-learningRate * excessOf(r));
+    this.#weight[priorRule]! += 1 - trust;
     const most = this.#weight.reduce((a, b) => Math.max(a, b), 0);
     let sum = 0;
     for (let r = 0; r < rules; r++) {

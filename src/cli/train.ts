@@ -28,9 +28,9 @@ Trains the forecasting model on generated workloads, on the traces given and on 
   --part F         part of each trace, by duration from its start, to learn from (default: 0.5; of a
                    history 0.8); what is left is scored at the end
   --steps N        most training steps; training stops earlier when validation gets no better
-                   (default: 3000; with --history 1500)
+                   (default: 8000; with --history 1500)
   --hidden N       size of the model's state per target (default: 48)
-  --workloads N    generated workloads (default: 60; with --history 20)
+  --workloads N    generated workloads (default: 240; with --history 20)
   --seed N         the same seed and data give the same model (default: 1)
   --help
 
@@ -75,7 +75,7 @@ async function run(options: Options): Promise<number> {
   const started = performance.now();
   const say = (text: string) =>
     console.error(`${((performance.now() - started) / 1000).toFixed(0).padStart(4)} s  ${text}`);
-  // Found out now: training takes an hour.
+  // Found out now: training takes minutes.
   writableFolder('out', dirname(out));
   const [model, weightsFile, cardFile] = await Promise.all(
     [out, weightsPathOf(out), cardPathOf(out)].map((file) => WholeFile.at('out', file)),
@@ -207,9 +207,9 @@ async function settle(values: Values<typeof flags>, traces: string[]): Promise<O
     out,
     periodsMs: periods ?? [1000, 2000, 5000, 10_000],
     part: part ?? (own ? 0.8 : 0.5),
-    steps: steps ?? (own ? 1500 : 3000),
+    steps: steps ?? (own ? 1500 : 8000),
     hidden: hidden ?? 48,
-    workloads: workloads ?? (own ? 20 : 60),
+    workloads: workloads ?? (own ? 20 : 240),
     seed: seed ?? 1,
   };
 }

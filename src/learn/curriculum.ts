@@ -81,12 +81,15 @@ function together(series: DemandSeries, groups: number, seed: number): DemandSer
   return { ...series, name: `${series.name}, together`, rows: groups, data };
 }
 
-/** Generated workloads, each with its own seed, tempo and mix of behaviours. */
-export function generatedLessons(count: number, stepsMs: readonly number[], seed: number, steps = 1600): Lesson[] {
+/**
+ * Generated workloads, each with its own seed, tempo and mix of behaviours. They are long rather than wide: a level that
+ * changes and an average over a thousand steps take thousands of steps to be seen.
+ */
+export function generatedLessons(count: number, stepsMs: readonly number[], seed: number, steps = 3200): Lesson[] {
   const random = new Random(seed);
   return Array.from({ length: count }, (_, i) => {
     const stepMs = stepsMs[i % stepsMs.length]!;
-    const rows = 32;
+    const rows = 16;
     // Longer steps see slower things; the slow ones still happen in fewer steps than at 1 s.
     const timeScale = (stepMs / 1000) ** 0.7 * random.logBetween(0.5, 2);
     const known: readonly Behaviour[] = [...behaviours, ...furtherBehaviours];

@@ -43,7 +43,7 @@ export interface TrainResult {
 }
 
 /** Horizons watched, steps. */
-const watched = [1, 5, 30];
+const watched = [1, 5, 30, 150];
 
 /** Trains; returns the weights of the best validation, and its course. The same options give the same weights. */
 export async function train(options: TrainOptions): Promise<TrainResult> {

@@ -25,7 +25,8 @@ export interface WorkloadOptions {
   mix?: readonly Behaviour[];
   /**
    * Tenants come and go: three in ten arrive late, as many leave for good, some only visit, and some are parts of one
-   * job that is spread over many. Default false.
+   * job that is spread over many. What three in ten ask for changes its level from time to time, and in half of these
+   * workloads that of all together does. Default false.
    */
   turnover?: boolean;
   /** Mean requests/s of a tenant, drawn between these, uniform in the logarithm. Default [0.05, 200]. */
@@ -74,16 +75,25 @@ export class Workload {
     const groups = Array.from({ length: 3 }, () =>
       shared(flash(1, timeScale * random.logBetween(0.5, 2), random.fork())),
     );
+    const season =
+      turnover && random.uniform() < 0.5
+        ? shared(regimes(constant(1), timeScale, new Random(options.seed + 104_729)))
+        : undefined;
     const jobs = Array.from({ length: 2 }, (_, i) => shared(job(timeScale, new Random(options.seed + 7919 * (i + 1)))));
     for (let i = 0; i < options.targets; i++) {
       const own = random.fork();
       const behaviour = own.pick(mix);
       const rate = own.logBetween(low, high);
-      const intensity = intensityOf(behaviour, rate, timeScale, own, own.pick(groups), jobs);
+      let intensity = intensityOf(behaviour, rate, timeScale, own, own.pick(groups), jobs);
+      if (turnover) {
+        if (own.uniform() < 0.3) intensity = regimes(intensity, timeScale, own);
+        if (season) intensity = seasonal(intensity, season);
+        intensity = forALife(intensity, timeScale, own);
+      }
       this.#tenants.push({
         name: `${behaviour}-${String(i).padStart(3, '0')}`,
         behaviour,
-        intensity: turnover ? forALife(intensity, timeScale, own) : intensity,
+        intensity,
         random: own,
         clump: own.uniform() < 0.5 ? 1 : own.logBetween(1, 12),
         meanBytes: own.pick([512, 4096, 4096, 8192, 65536, 262144, 1048576]),
@@ -212,6 +222,27 @@ function drifting(intensity: Intensity, timeS: number, spread: number, random: R
     level = level * keep + spread * Math.sqrt(1 - keep * keep) * random.normal();
     return intensity(fromS, toS) * Math.exp(level - (spread * spread) / 2);
   };
+}
+
+/** Keeps a level for minutes, then takes another at once: a release, a new customer, the end of a campaign. */
+function regimes(intensity: Intensity, timeScale: number, random: Random): Intensity {
+  const spanS = timeScale * random.logBetween(60, 2000);
+  const spread = random.pick([0.5, 1, 1.6]);
+  const level = () => Math.exp(spread * random.normal() - (spread * spread) / 2);
+  let untilS = spanS * random.exponential();
+  let factor = level();
+  return (fromS, toS) => {
+    if (fromS >= untilS) {
+      untilS = fromS + spanS * random.exponential();
+      factor = level();
+    }
+    return factor * intensity(fromS, toS);
+  };
+}
+
+/** `season` has a mean of about 1 a second. */
+function seasonal(intensity: Intensity, season: Intensity): Intensity {
+  return (fromS, toS) => (season(fromS, toS) / (toS - fromS)) * intensity(fromS, toS);
 }
 
 /** Three tenants in ten come later than the workload begins, and as many leave for good. */
