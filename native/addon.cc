@@ -21,7 +21,7 @@ namespace {
 // Positions in the frame, in doubles.
 enum FrameField : uint32_t {
   kHandle, kCost, kDecision, kLevel, kRate, kBurst, kDeposit, kWaitMs, kRead, kWrite, kDuration, kTicket,
-  kHeld, kLeft, kServed, kEpoch, kNowMs, kFrameFields
+  kHeld, kLeft, kServed, kEpoch, kPromise, kNowMs, kFrameFields
 };
 
 // Columns of a collected row and of a level row, in doubles.
@@ -300,8 +300,8 @@ napi_value leaveLineHot(napi_env env, napi_callback_info info) noexcept {
 constexpr double kLeaseMs = 5, kLeaseRequests = 8;
 
 // Frame: held, left and served are what the last lease came to; level is what was asked since nowMs, region time; cost
-// is the last request's. All in tokens. Back: the decision, level is what is on lease from now on, epoch for how long,
-// nowMs the region's time.
+// is the last request's. All in tokens. Back: the decision, level is what is on lease from now on, epoch and
+// promise for how long, nowMs the region's time.
 napi_value leaseHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
   double* f = a.fields;
@@ -328,6 +328,7 @@ napi_value leaseHot(napi_env env, napi_callback_info info) noexcept {
   f[kDecision] = decision;
   f[kLevel] = static_cast<double>(lease.units) / a.unitsPerToken;
   f[kEpoch] = lease.epoch;
+  f[kPromise] = lease.promise;
   return nullptr;
 }
 
@@ -930,10 +931,10 @@ Napi::Value highWater(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value close(const Napi::CallbackInfo& info) {
-  // Whoever still has a view of the buckets finds it empty: the memory goes with the last attachment.
+  // Whoever still has a view of the words finds it empty: the memory goes with the last attachment.
   if (info.This().IsObject()) {
-    const Napi::Value buckets = info.This().As<Napi::Object>().Get("buckets");
-    if (buckets.IsArrayBuffer() && !buckets.As<Napi::ArrayBuffer>().IsDetached()) buckets.As<Napi::ArrayBuffer>().Detach();
+    const Napi::Value words = info.This().As<Napi::Object>().Get("words");
+    if (words.IsArrayBuffer() && !words.As<Napi::ArrayBuffer>().IsDetached()) words.As<Napi::ArrayBuffer>().Detach();
   }
   self(info).close();
   return info.Env().Undefined();
@@ -1029,8 +1030,7 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   object.Set("batchCosts", wrap(env, frame->batchCosts, sizeof frame->batchCosts, a->owned));
   object.Set("batchDecisions", wrap(env, frame->batchDecisions, sizeof frame->batchDecisions, a->owned));
   // What a lease is checked against; never written from JavaScript.
-  object.Set("buckets", Napi::ArrayBuffer::New(env, region->buckets(), static_cast<size_t>(region->header().capacity + 1) * sizeof(PlainBucket),
-                                               [](Napi::Env, void*) {}));
+  object.Set("words", Napi::ArrayBuffer::New(env, region->words(), region->wordsBytes(), [](Napi::Env, void*) {}));
   if (region->areaBytes()) object.Set("area", wrap(env, region->area(), region->areaBytes(), region));
   return object;
 }
@@ -1129,7 +1129,7 @@ Napi::Object constants(Napi::Env env) {
   };
   group("frame", {{"handle", kHandle}, {"cost", kCost}, {"decision", kDecision}, {"level", kLevel}, {"rate", kRate}, {"burst", kBurst},
                   {"deposit", kDeposit}, {"waitMs", kWaitMs}, {"readBytes", kRead}, {"writeBytes", kWrite}, {"durationNs", kDuration}, {"ticket", kTicket},
-                  {"held", kHeld}, {"left", kLeft}, {"served", kServed}, {"epoch", kEpoch}, {"nowMs", kNowMs}});
+                  {"held", kHeld}, {"left", kLeft}, {"served", kServed}, {"epoch", kEpoch}, {"promise", kPromise}, {"nowMs", kNowMs}});
   group("collect", {{"generation", kGeneration}, {"arrivals", kArrivals}, {"admitted", kAdmitted}, {"denied", kDenials},
                     {"demandTokens", kDemandTokens}, {"admittedTokens", kAdmittedTokens}, {"borrowedTokens", kBorrowedTokens},
                     {"readBytes", kReadBytes}, {"writeBytes", kWriteBytes}, {"completions", kCompletions}, {"durationNs", kDurationNs},

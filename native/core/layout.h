@@ -12,7 +12,7 @@
 namespace foretoken {
 
 inline constexpr uint64_t kMagic = 0x31304E4B544F4652ull;  // "RFOTKN01" read as little-endian bytes
-inline constexpr uint32_t kAbi = 8;
+inline constexpr uint32_t kAbi = 9;
 inline constexpr uint32_t kMaxCapacity = (1u << 24) - 2;
 
 // Threads beyond these count in the tallies, and cannot lease.
@@ -57,6 +57,19 @@ enum class Mode : uint32_t {
   kEnforce = 0,
   kShadow = 1,  // decided and counted as in kEnforce, but who would be denied is admitted without tokens
   kOff = 2,     // everybody is admitted without tokens
+};
+
+// Until when the allocation holds, region ns shifted left by one; the low bit says that it has lapsed. A promise is until
+// an odd time and a lapse is dated to an even one, so a lapse that has no date yet can be told: its time is the promise's.
+struct Promise {
+  uint64_t bits;
+  static constexpr Promise until(uint64_t ns) noexcept { return {(ns | 1) << 1}; }
+  // At this time or one later.
+  static constexpr Promise lapsedAt(uint64_t ns) noexcept { return {(ns + (ns & 1)) << 1 | 1}; }
+  constexpr uint64_t untilNs() const noexcept { return bits >> 1; }
+  constexpr bool hasLapsed() const noexcept { return bits & 1; }
+  constexpr bool isDated() const noexcept { return (bits & 3) == 1; }
+  constexpr Promise broken() const noexcept { return {bits | 1}; }
 };
 
 // Bits of Bucket::meta, whose upper half is the slot's generation. A freed slot has none of the flags, and in
@@ -197,7 +210,7 @@ struct Header {
   uint8_t pad0[24];
 
   // Read by every decision, written rarely.
-  Atomic<uint64_t> validUntil;  // region ns shifted left by one; the low bit says that it has lapsed
+  Atomic<uint64_t> validUntil;  // see Promise
   Atomic<uint64_t> largestCost;
   Atomic<uint64_t> virtualNs;
   Atomic<uint64_t> latestNs;  // no request took tokens later than this
@@ -237,7 +250,8 @@ struct Header {
   // What the table was made with: whoever opens it by name gives the same, whatever the rate has become since.
   Atomic<uint64_t> firstRate;   // units per second
   Atomic<uint64_t> firstBurst;  // units
-  uint8_t pad2[32];
+  Atomic<uint64_t> hasLeased;   // 1 once anybody has leased
+  uint8_t pad2[24];
 
   Seat<Atomic> seats[kSeats];
   Member<Atomic> members[kMembers];

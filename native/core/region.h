@@ -55,7 +55,9 @@ class Region {
   PlainTable& table() noexcept { return table_; }
   RegionClock clock() const noexcept { return {header_}; }
   PlainHeader& header() noexcept { return *header_; }
-  uint8_t* buckets() noexcept { return base_ + kHeaderBytes; }
+  // The header, and the buckets after it.
+  uint8_t* words() noexcept { return base_; }
+  uint64_t wordsBytes() const noexcept { return kHeaderBytes + (header_->capacity + uint64_t{1}) * sizeof(PlainBucket); }
   uint8_t* area() noexcept { return base_ + header_->areaOffset; }
   uint64_t areaBytes() const noexcept { return header_->areaBytes; }
   uint8_t* directory() noexcept { return base_ + directory_; }

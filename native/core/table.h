@@ -391,7 +391,8 @@ class Table {
   };
   struct Lease {
     uint64_t units;  // on lease from now on, none of it spent
-    uint8_t epoch;   // spendable while the target's word has this epoch and its slot the same generation
+    uint8_t epoch;   // spendable while the target's word has this epoch, its slot the same generation,
+    uint32_t promise;  // and Header::validUntil this low half
   };
 
   // Settles what this thread holds of a target and goes on with up to `want` units, or none if
@@ -403,10 +404,12 @@ class Table {
   // taken and lowered after the level was clipped under it; whoever reads a word reads the amount after it. Then either he
   // sees the amount, or his clock was read before the lease and his swap fails or refills no more than was allowed.
   //
+  // It ends with the promise it was taken under, see [lapse] at promiseAt.
+  //
   // A thread holds at most 1/(2 kLanes) of the cap and takes at most half of a level: all together leave
   // half of the burst to those who ask one by one. Targets with a limit or a line, or which are off, are not leased.
   int32_t lease(Slot slot, Holding held, uint64_t want, uint64_t least, uint64_t nowNs, Lease& out) noexcept {
-    out = {0, 0};
+    out = {0, 0, 0};
     if (!isLive(slot)) return kBadHandle;
     if (!mine_) return kDenied;
     nowNs = asOf(nowNs);
@@ -415,25 +418,27 @@ class Table {
     Atomic<uint64_t>& onLease = leaseOf(lane_, slot.index);
     held.units = std::min(held.units, onLease.load(std::memory_order_relaxed));
     held.left = std::min(held.left, held.units);
-    const uint64_t validUntil = validUntilAt(nowNs);
+    // seq_cst [lapse]: before the promise is read. Whoever dates a lapse without looking at leases is seen here.
+    if (!h_->hasLeased.load(std::memory_order_seq_cst)) h_->hasLeased.store(1, std::memory_order_seq_cst);
+    const Promise promise = promiseAt(nowNs);
+    const uint64_t validUntil = promise.untilNs();
+    out.promise = static_cast<uint32_t>(promise.bits);
     const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
     if ((meta & (kHasLimit | kOff)) || tally.waitUntilNs.load(std::memory_order_relaxed) > nowNs) want = 0;
+    // [lapse] Nothing is leased any more as of a time before it.
+    if (promise.hasLapsed() && nowNs <= validUntil) want = 0;
     want = std::min(want, capOf(slot.index, nowNs) / (2 * kLanes));
     if (want < least) want = 0;
     if (held.units == 0 && want == 0) return kDenied;
     if (held.requests) count(slot.index, held.requests, 0);
 
     // Its own raise counts for everyone else only: these tokens are still in the bucket.
-    const uint64_t most = std::max(want, held.units), raised = most - held.units, back = held.left > want ? held.left - want : 0;
+    const uint64_t most = std::max(want, held.units), raised = most - held.units;
+    uint64_t back = 0;
     raiseLargestCost(most);
     if (raised) {
       onLease.fetch_add(raised, std::memory_order_acq_rel);
       if (!(meta & kLeased)) bucket.meta.fetch_or(kLeased, std::memory_order_acq_rel);
-    }
-    if (back) {
-      // release [tick]: as in refund.
-      tally.admittedTokens.fetch_sub(back, std::memory_order_release);
-      h_->refunded.fetch_add(back, std::memory_order_release);
     }
     uint64_t taken = 0;
     for (int tries = 0; tries < kAcquireTries; ++tries) {
@@ -446,7 +451,15 @@ class Table {
       const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, fallbackFor(&tally, p, nowNs, validUntil),
                                     std::max<int64_t>(0, leasesOf(slot.index) - static_cast<int64_t>(raised)));
       raiseLatest(std::max(nowNs, p.sinceNs));
-      const uint64_t wanted = want > held.left ? want - held.left : 0;
+      // What lies above a debt that a cut of the burst has left may have been had by others since: only the rest is kept.
+      const auto keep = static_cast<uint64_t>(std::max<int64_t>(0, static_cast<int64_t>(held.left) + std::min<int64_t>(0, e.level)));
+      if (const uint64_t spare = held.left - std::min(want, keep); spare > back) {
+        // release [tick]: as in refund.
+        tally.admittedTokens.fetch_sub(spare - back, std::memory_order_release);
+        h_->refunded.fetch_add(spare - back, std::memory_order_release);
+        back = spare;
+      }
+      const uint64_t kept = held.left - back, wanted = want > kept ? want - kept : 0;
       const uint64_t grab = e.level > 1 ? std::min(wanted, static_cast<uint64_t>(e.level) / 2) : 0;
       const int64_t stored = e.level - static_cast<int64_t>(grab) + static_cast<int64_t>(back) - e.accrued;
       if (stored < -2 * kLevelLimit) [[unlikely]] {
@@ -577,8 +590,9 @@ class Table {
     const Word word{buckets_[index].word.load(std::memory_order_acquire)};
     const Reading p = readParams(buckets_[index], word.epoch());
     const uint64_t fallback = tallies_[index].fallback.load(std::memory_order_relaxed);
-    const Evaluation e = evaluate(word.level(), p, nowNs, peekValidUntil(), fallback, leasedOf(index));
-    const bool lapsed = nowNs > peekValidUntil() && p.sinceNs <= peekValidUntil();
+    const uint64_t validUntil = endSeenAt(nowNs);
+    const Evaluation e = evaluate(word.level(), p, nowNs, validUntil, fallback, leasedOf(index));
+    const bool lapsed = nowNs > validUntil && p.sinceNs <= validUntil;
     if (lapsed) return {e.level, rateOf(fallback), e.cap, 0};
     return {e.level, p.rate, p.burst, nowNs < p.depositUntilNs ? p.deposit : 0};
   }
@@ -819,7 +833,10 @@ class Table {
       });
       if (s != kOk) return s;
     }
-    if (freed > 0) giveBack(buckets_[kReservoir], &tallies_[kReservoir], static_cast<uint64_t>(freed), clock(), peekValidUntil());
+    if (freed > 0) {
+      const uint64_t now = clock();
+      giveBack(buckets_[kReservoir], &tallies_[kReservoir], static_cast<uint64_t>(freed), now, validUntilAt(now));
+    }
     return kOk;
   }
 
@@ -1033,23 +1050,23 @@ class Table {
     if (!lock) return lock.failure();
     resumed = false;
     untilNs = std::min(untilNs, kLatestNs);
-    // acq_rel [validity]: pairs with the latch in validUntilAt.
-    uint64_t old = h_->validUntil.load(std::memory_order_acquire);
+    const uint64_t wanted = Promise::until(untilNs).bits;
     for (int tries = 0; tries < 4; ++tries) {
-      if (!(old & 1) && (old >> 1) >= clock()) {
-        if ((old >> 1) >= untilNs) return kOk;
-        if (h_->validUntil.compare_exchange_strong(old, untilNs << 1, std::memory_order_acq_rel, std::memory_order_acquire)) return kOk;
+      if (!lapsedAt(clock())) {
+        // acq_rel [validity]: pairs with the latch in lapse.
+        Promise old{h_->validUntil.load(std::memory_order_acquire)};
+        if (old.hasLapsed()) continue;
+        if (old.bits >= wanted) return kOk;
+        if (h_->validUntil.compare_exchange_strong(old.bits, wanted, std::memory_order_acq_rel, std::memory_order_acquire)) return kOk;
         continue;
       }
-      if (!(old & 1) && !h_->validUntil.compare_exchange_strong(old, old | 1, std::memory_order_acq_rel, std::memory_order_acquire))
-        continue;
       resumed = true;
       uint64_t latest = asOf(clock());
       const uint64_t promised = untilNs > latest ? untilNs - latest : 0;
       const Status s = adoptFallbacks(latest, clock);
       if (s != kOk) return s;
       // No version may be younger than the promise, also when the clock stepped back before it was given.
-      h_->validUntil.store(std::min(latest + promised, kLatestNs) << 1, std::memory_order_release);
+      h_->validUntil.store(Promise::until(std::min(latest + promised, kLatestNs)).bits, std::memory_order_release);
       return kOk;
     }
     return kBusy;
@@ -1305,7 +1322,7 @@ class Table {
 
   uint64_t capOf(uint32_t index, uint64_t nowNs) const noexcept {
     const Reading p = written(buckets_[index]);
-    const uint64_t validUntil = peekValidUntil();
+    const uint64_t validUntil = endSeenAt(nowNs);
     if (nowNs <= validUntil || p.sinceNs > validUntil) return p.capAt(nowNs);
     return decode(static_cast<uint32_t>(tallies_[index].fallback.load(std::memory_order_relaxed) >> 32));
   }
@@ -1314,11 +1331,39 @@ class Table {
 
   // [validity] Before a request acts on a promise that has lapsed it makes the lapse stick, so the promise
   // can no longer be extended as if nothing had happened: extendValidity's CAS would fail.
-  FORETOKEN_INLINE uint64_t validUntilAt(uint64_t nowNs) noexcept {
-    uint64_t valid = h_->validUntil.load(std::memory_order_acquire);
-    if (!(valid & 1) && (valid >> 1) < nowNs) [[unlikely]]
-      if (h_->validUntil.compare_exchange_strong(valid, valid | 1, std::memory_order_acq_rel, std::memory_order_acquire)) valid |= 1;
-    return valid >> 1;
+  FORETOKEN_INLINE Promise promiseAt(uint64_t nowNs) noexcept {
+    // seq_cst [lapse]: see lease.
+    const Promise promise{h_->validUntil.load(std::memory_order_seq_cst)};
+    return promise.untilNs() >= nowNs || promise.isDated() ? promise : lapse(promise, nowNs);
+  }
+  FORETOKEN_INLINE uint64_t validUntilAt(uint64_t nowNs) noexcept { return promiseAt(nowNs).untilNs(); }
+
+  // [lapse] Leases end with the promise: who holds one looks at its word before it spends any. But until somebody has
+  // noticed that the promise ran out it is spent, and then others may not have refilled to what they have without
+  // a controller: that and what is leased may be more than the resource's burst. So where anybody leases, the
+  // allocation holds until then. First the word says that it has lapsed, which ends the leases; only then the clock is
+  // read that dates the lapse. Whoever finds one that has no date yet dates it.
+  [[gnu::noinline]] Promise lapse(Promise promise, uint64_t nowNs) noexcept {
+    // Each round somebody has gone on: broken it, dated it, or extended it before that.
+    while (promise.untilNs() < nowNs && !promise.isDated()) {
+      const Promise next = promise.hasLapsed() ? dated(promise, nowNs) : promise.broken();
+      if (h_->validUntil.compare_exchange_strong(promise.bits, next.bits, std::memory_order_seq_cst, std::memory_order_seq_cst)) promise = next;
+    }
+    return promise;
+  }
+
+  // A promise that ran out before `nowNs`, if its lapse is dated now.
+  Promise dated(Promise promise, uint64_t nowNs) const noexcept {
+    uint64_t endNs = promise.untilNs();
+    // seq_cst [lapse]: see lease.
+    if (h_->hasLeased.load(std::memory_order_seq_cst)) endNs = std::max(nowNs, sharing_.now ? sharing_.now(*h_) : nowNs);
+    return Promise::lapsedAt(std::min(endNs, kLatestNs - 1));
+  }
+
+  // Until when the allocation holds for one who only looks.
+  uint64_t endSeenAt(uint64_t nowNs) const noexcept {
+    const Promise promise{h_->validUntil.load(std::memory_order_acquire)};
+    return promise.untilNs() >= nowNs || promise.isDated() ? promise.untilNs() : dated(promise, nowNs).untilNs();
   }
 
   static bool swapLevel(B& bucket, Word& word, int64_t stored) noexcept {
@@ -1638,10 +1683,10 @@ class Table {
     return back;
   }
 
-  // Whether the promise has lapsed. If so it has stuck, and does whatever the clock says later.
+  // Whether the promise has lapsed. If so it has stuck, with a date, and does whatever the clock says later.
   bool lapsedAt(uint64_t nowNs) noexcept {
-    validUntilAt(nowNs);
-    return h_->validUntil.load(std::memory_order_acquire) & 1;
+    const Promise promise = promiseAt(nowNs);
+    return promise.hasLapsed() && lapse(promise, promise.untilNs() + 1).hasLapsed();
   }
 
   template <class Clock>

@@ -418,6 +418,51 @@ TEST("a promise into the far future is one to the end of time, not to its beginn
   CHECK_EQ(m.header().validUntil.load(std::memory_order_seq_cst) >> 1, ~uint64_t{0} >> 1);
 }
 
+// A lease of 50 out of a burst of 800, whose target has a burst of 10 when the promise has lapsed and the other one all
+// the rest; the resource has 1000. Time passes until everything would be full under the fallbacks.
+World leasedAcrossLapse() {
+  World w = worldWith(100, 1000, {{80, 800}, {20, 200}}, false, 100 * kSecond);
+  w.setFallback(1, 1, 10);
+  w.setFallback(2, 99, 990);
+  w.advance(50 * kSecond);
+  w.lease(0, 1, 50, 1);
+  CHECK_EQ(w.table.leasedOf(1), 50);
+  w.advance(10000 * kSecond);
+  return w;
+}
+
+TEST("what was leased before a lapse is not spent beside the burst that others have after it") {
+  World w = leasedAcrossLapse();
+  w.acquire(2, 1);
+  w.advance(kSecond);
+  drain(w, 2);
+  drain(w, 1);
+  w.spend(0, 1, 50);
+}
+
+TEST("what was leased before a lapse and spent before anybody noticed it leaves others that much less") {
+  World w = leasedAcrossLapse();
+  w.spend(0, 1, 50);
+  drain(w, 1);
+  drain(w, 2);
+  w.advance(1);
+  drain(w, 2);
+}
+
+TEST("what was leased before a burst was cut is not leased on while the debt that the cut left stands") {
+  World w = worldWith(100, 1000, {{80, 800}, {20, 200}}, false);
+  w.advance(50 * kSecond);
+  w.lease(0, 1, 50, 1);
+  CHECK_EQ(static_cast<int>(w.allocate({{0, 0}, {0, 0}, {encode(100), encode(1000)}}, false)), static_cast<int>(kOk));
+  CHECK_EQ(w.table.levelOf(1, w.now()).level, -50);
+  w.advance(50 * kSecond);
+  drain(w, 2);
+  CHECK_EQ(static_cast<int>(w.allocate({{0, 0}, {0, encode(800)}, {encode(100), encode(200)}}, false)), static_cast<int>(kOk));
+  w.lease(0, 1, 50, 1);
+  w.spend(0, 1, 50);
+  CHECK_EQ(w.table.levelOf(1, w.now()).level, 0);
+}
+
 TEST("changes that a lapse overtakes half-way keep the sums and the law") {
   // The clock moves on at every reading, and promises are short: lapses fall between any two steps of a change.
   for (uint64_t seed = 1; seed <= harness::runs(1500); ++seed) {

@@ -29,13 +29,14 @@ template <template <class> class Atomic>
 struct Stage {
   Memory<Atomic> memory;
   Table<Atomic>& table;
-  Stepped<uint64_t> time;
+  Atomic<uint64_t>& time;
   uint64_t rate, burst, startNs;
   int64_t granted = 0;
   Slot a{}, b{};
 
   Stage(uint64_t resourceRate, uint64_t resourceBurst, uint32_t capacity = 3)
-      : memory(capacity, resourceRate, resourceBurst, 1), table(memory.table), rate(resourceRate), burst(resourceBurst), startNs(1) {
+      : memory(capacity, resourceRate, resourceBurst, 1, {.now = [](const Header<Atomic>& header) { return header.virtualNs.load(std::memory_order_seq_cst); }}),
+        table(memory.table), time(memory.header().virtualNs), rate(resourceRate), burst(resourceBurst), startNs(1) {
     time.store(1, std::memory_order_relaxed);
   }
 
@@ -81,7 +82,8 @@ struct Stage {
     uint64_t rates = 0, bursts = 0;
     for (uint32_t i = 0; i < table.highWater(); ++i) {
       const LevelReading r = table.levelOf(i, now);
-      levels += r.level;
+      // A debt makes no room for others.
+      levels += std::max<int64_t>(0, r.level);
       rates += r.rate;
       bursts += r.burst + r.deposit;
     }
@@ -462,6 +464,80 @@ TEST("leases, what they spent and their return never come to more than the bucke
               CHECK_EQ(s.table.leasedOf(1), 0);
               CHECK_EQ(static_cast<int64_t>(s.table.counters(1).admittedTokens), *all);
             }};
+  });
+}
+
+// A lease of 10 out of a burst of 160, whose target has a burst of 4 once the promise has lapsed and the other one all the
+// rest. From kFullNs on everything would be full, had the fallbacks held since the promise ran out; so all that is granted
+// from then on and all that is left must fit into the resource's burst.
+struct Leased {
+  static constexpr uint64_t kEndNs = 10 * kSecond, kFullNs = 1000 * kSecond;
+  Stage<Stepped>& s;
+  Table<Stepped> mine;
+  Table<Stepped>::Lease got{};
+
+  explicit Leased(Stage<Stepped>& stage) : s(stage), mine(stage.table) {
+    s.open({0, 0}, {160, 0}, {160, 0}, false, kEndNs);
+    Stage<Stepped>::must(s.table.setFallback(s.a, 0, 4, s.clock()));
+    Stage<Stepped>::must(s.table.setFallback(s.b, 10, 190, s.clock()));
+    s.startNs = kFullNs;
+    mine.claimLane(1);
+  }
+  void lease() { mine.lease(s.a, {got.units, got.units, 0}, 10, 1, s.time.load(std::memory_order_seq_cst), got); }
+  // As a thread does: it looks at the words, and then it has spent. What it looked at before a time was spent before it.
+  void spend(uint64_t units) {
+    const uint64_t now = s.time.load(std::memory_order_seq_cst);
+    const bool spendable = static_cast<uint32_t>(s.memory.header().validUntil.load(std::memory_order_seq_cst)) == got.promise &&
+                           Word{s.memory.bucket(1).word.load(std::memory_order_seq_cst)}.epoch() == got.epoch;
+    if (!spendable || got.units < units) return;
+    got.units -= units;
+    if (now >= s.startNs) s.granted += static_cast<int64_t>(units);
+  }
+  // Somebody asks for all that the other target may come to have.
+  void ask() { s.acquire(s.b, 190); }
+};
+
+TEST("a lease is not spent beside what others have after a lapse, whoever notices it when") {
+  for (const bool before : {true, false})
+    holds(10, 200, 2, [before](Stage<Stepped>& s) -> Explorer::Script {
+      const auto leased = std::make_shared<Leased>(s);
+      if (before) leased->lease();
+      return {{[leased, before] {
+                 if (!before) leased->lease();
+                 leased->spend(6);
+                 leased->spend(4);
+               },
+               [&s, leased] {
+                 s.time.store(Leased::kEndNs + 2 * kSecond, std::memory_order_relaxed);
+                 leased->ask();
+               },
+               [&s, leased] {
+                 s.time.store(Leased::kFullNs, std::memory_order_relaxed);
+                 leased->ask();
+                 leased->ask();
+               }}};
+    });
+}
+
+TEST("a lease is not spent after a promise that lapsed was renewed") {
+  holds(10, 200, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    const auto leased = std::make_shared<Leased>(s);
+    leased->lease();
+    return {{[leased] {
+               leased->spend(6);
+               leased->spend(4);
+             },
+             [&s] {
+               s.time.store(Leased::kFullNs, std::memory_order_relaxed);
+               bool resumed = false;
+               s.table.extendValidity(Leased::kFullNs + 10 * kSecond, resumed, s.clock());
+               s.allocate({0, 10}, {10, 190});
+               s.time.store(3 * Leased::kFullNs, std::memory_order_relaxed);
+               s.startNs = 3 * Leased::kFullNs;
+               s.granted = 0;
+               s.acquire(s.b, 190);
+             },
+             [leased] { leased->ask(); }}};
   });
 }
 

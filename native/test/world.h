@@ -43,11 +43,12 @@ class World {
   struct Holding {
     uint64_t units = 0, left = 0, served = 0;
     uint8_t epoch = 0;
+    uint32_t promise = 0;
   };
   static constexpr uint32_t kHolders = 3;
 
   World(uint32_t capacity, uint64_t rate, uint64_t burst)
-      : memory(capacity, rate, burst, 1), table(memory.table), admissions_(rate, burst, 1, capacity + 1), everything_(rate, burst, 1, capacity + 1), spent_(rate, burst, 1, capacity + 1), capacity_(capacity) {
+      : memory(capacity, rate, burst, 1, {.now = [](const PlainHeader& header) { return header.virtualNs.load(std::memory_order_relaxed); }}), table(memory.table), admissions_(rate, burst, 1, capacity + 1), everything_(rate, burst, 1, capacity + 1), spent_(rate, burst, 1, capacity + 1), capacity_(capacity) {
     own_.resize(capacity + 1);
     slack_.assign(capacity + 1, 0);
     epochs_.assign(capacity + 1, 0);
@@ -56,6 +57,7 @@ class World {
     own_[0].change(decode(encode(rate)), decode(encode(burst)));
     own_[0].give(burst);
     events_.push_back({1, 0, rate, burst});
+    memory.header().virtualNs.store(now_, std::memory_order_relaxed);
     for (Tab& holder : holders_) {
       holder = table;
       CHECK(holder.claimLane(now_));
@@ -69,7 +71,8 @@ class World {
   bool late = false;  // requests may carry readings of the clock that are older than the control plane's
 
   uint64_t now() const { return now_; }
-  bool lapsed() const { return now_ > validUntilNs_; }
+  // Where nobody leases a lapse needs no notice.
+  bool lapsed() const { return noticed_ || (!leases_ && now_ > lapsesNs()); }
   uint64_t validUntilNs() const { return validUntilNs_; }
   uint64_t resourceRate() { return memory.header().resourceRate.load(std::memory_order_relaxed); }
   uint64_t resourceBurst() { return memory.header().resourceBurst.load(std::memory_order_relaxed); }
@@ -80,12 +83,12 @@ class World {
   }
 
   void advance(uint64_t ns) {
-    const uint64_t to = now_ + ns;
-    if (!lapsed() && to > validUntilNs_) {
-      for (auto& o : own_) o.advance(validUntilNs_);
-      lapseModel();
-    }
+    uint64_t to = now_ + ns;
+    // Not to the one moment at which a change would be dated after it.
+    if (to == lapsesNs()) ++to;
+    if (!lapsed() && !leases_ && to > lapsesNs()) lapseModel(lapsesNs());
     now_ = to;
+    memory.header().virtualNs.store(now_, std::memory_order_relaxed);
     for (auto& o : own_) o.advance(now_);
     admissions_.advance(now_);
     everything_.advance(now_);
@@ -97,6 +100,7 @@ class World {
 
   int32_t acquire(uint32_t index, uint64_t cost, uint64_t earlierNs = 0, bool inLine = false) {
     Target& t = targets.at(index);
+    actIfFarOff(index);
     const uint64_t read = now_ - std::min(earlierNs, now_ - 1);
     // Not before the time up to which a tick has handed on what full buckets clipped.
     const uint64_t at = std::max(read, memory.header().tickedNs.load(std::memory_order_relaxed));
@@ -154,10 +158,30 @@ class World {
       ++t.denied;
       t.deniedTokens += cost;
     }
+    notice();
     return decision;
   }
 
   void refund(uint32_t index, uint64_t amount) {
+    actIfFarOff(index);
+    refundOnce(index, amount);
+    notice();
+  }
+
+  void charge(uint32_t index, uint64_t amount) {
+    actIfFarOff(index);
+    chargeOnce(index, amount);
+    notice();
+  }
+
+  void waitInLine(uint32_t index, uint64_t untilNs) {
+    if (leases_) actOnLapse();
+    targets.at(index).waitUntilNs = untilNs;
+    table.waitInLine(index, untilNs, now_);
+  }
+
+ private:
+  void refundOnce(uint32_t index, uint64_t amount) {
     Target& t = targets.at(index);
     uint64_t none = 0;
     uint64_t& uncharged = t.mode == Mode::kOff ? t.unmeteredTokens : t.mode == Mode::kShadow ? t.passedTokens : none;
@@ -191,7 +215,7 @@ class World {
     events_.push_back({now_, -static_cast<int64_t>(amount), 0, 0});
   }
 
-  void charge(uint32_t index, uint64_t amount) {
+  void chargeOnce(uint32_t index, uint64_t amount) {
     Target& t = targets.at(index);
     const uint64_t taken = table.charge(t.slot, amount, now_);
     CHECK_LE(taken, amount);
@@ -212,12 +236,16 @@ class World {
     if (taken) CHECK_GE(after.level, -static_cast<int64_t>(after.burst + after.deposit));
   }
 
+ public:
   // ---- leases ----
 
   // Settles what a holder has of a target and goes on with as much as it can get of what it wants.
   void lease(uint32_t holder, uint32_t index, uint64_t want, uint64_t least) {
     Target& t = targets.at(index);
     Holding& h = held_[holder][index];
+    if (!leases_) actOnLapse();
+    leases_ = true;
+    actIfFarOff(index);
     const uint64_t cap = own_[index].burst() + own_[index].deposit();
     Tab::Lease got{};
     const int32_t decision = holders_[holder].lease(t.slot, {h.units, h.left, h.served}, want, least, now_, got);
@@ -235,7 +263,7 @@ class World {
     // Tokens are counted when they are leased and corrected when they come back; requests when they are settled.
     t.tokens += taken - back;
     t.admitted += h.served;
-    h = {got.units, got.units, 0, got.epoch};
+    h = {got.units, got.units, 0, got.epoch, got.promise};
     own_[index].take(taken);
     own_[index].lend(lentOf(index));
     own_[index].give(back);
@@ -243,12 +271,13 @@ class World {
     everything_.give(back);
     if (back) gainedNs_[index] = now_;
     CHECK_EQ(table.leasedOf(index), static_cast<int64_t>(lentOf(index)));
+    notice();
   }
 
   // A request served from a lease, if it still may be: what a thread does without asking the table.
   void spend(uint32_t holder, uint32_t index, uint64_t cost) {
     Holding& h = held_[holder][index];
-    if (cost > h.left || Word{memory.bucket(index).word.load(std::memory_order_relaxed)}.epoch() != h.epoch) return;
+    if (cost > h.left || !isSpendable(index, h)) return;
     Target& t = targets.at(index);
     CHECK(!t.limit.set && t.mode != Mode::kOff);
     h.left -= cost;
@@ -311,6 +340,7 @@ class World {
   }
 
   uint64_t deposit(uint32_t index, uint64_t amount, uint64_t forNs) {
+    if (leases_) actOnLapse();
     const bool wasLapsed = lapsed();
     const uint64_t until = now_ + forNs, old = own_[index].deposit() ? own_[index].depositUntilNs() : 0;
     const uint64_t moved = control([&] { return table.deposit(targets.at(index).slot, amount, until, clock()); });
@@ -378,6 +408,7 @@ class World {
   }
 
   bool extend(uint64_t forNs) {
+    if (leases_) actOnLapse();
     const bool wasLapsed = lapsed();
     bool resumed = false;
     const Status s = control([&] { return table.extendValidity(now_ + forNs, resumed, clock()); });
@@ -385,6 +416,8 @@ class World {
     CHECK_EQ(resumed, wasLapsed);
     if (wasLapsed) validUntilNs_ = now_ + forNs;
     else validUntilNs_ = std::max(validUntilNs_, now_ + forNs);
+    validUntilNs_ = std::min(validUntilNs_, kLatestNs) | 1;
+    noticed_ = false;
     check();
     return resumed;
   }
@@ -458,6 +491,12 @@ class World {
     return sum;
   }
 
+  Wide usable() const {
+    Wide sum = 0;
+    for (uint32_t i = 0; i < table.highWater(); ++i) sum += units(1) * std::max<int64_t>(0, table.levelOf(i, now_).level);
+    return sum;
+  }
+
   // The laws that must hold between any two operations.
   void check() {
     uint64_t rates = 0, bursts = 0;
@@ -473,6 +512,8 @@ class World {
       CHECK_LE(levels(), everything_.level());
       // What is still to be spent of leases counts as admitted when it is spent.
       CHECK_LE(levels() + units(1) * spendable(), spent_.level());
+      // All that could be admitted at once: a debt makes no room for others.
+      CHECK_LE(usable() + units(1) * spendable(), admissions_.level());
     }
     for (auto& [i, t] : targets) {
       const LevelReading r = table.levelOf(i, now_);
@@ -552,7 +593,7 @@ class World {
     return sum;
   }
 
-  bool shareHolds(uint64_t at) const { return at <= validUntilNs_; }
+  bool shareHolds(uint64_t at) const { return at <= lapsesNs() || (leases_ && !noticed_); }
 
   int32_t expect(const Target& t, uint64_t cost, uint64_t at, bool inLine, const LevelReading& own, const LevelReading& pool) {
     if (!inLine && t.waitUntilNs > at) return kDenied;
@@ -581,18 +622,61 @@ class World {
     return sum;
   }
 
+  bool isSpendable(uint32_t index, const Holding& h) {
+    return Word{memory.bucket(index).word.load(std::memory_order_relaxed)}.epoch() == h.epoch &&
+           static_cast<uint32_t>(memory.header().validUntil.load(std::memory_order_relaxed)) == h.promise;
+  }
+
   // What holders may yet spend without asking.
   uint64_t spendable() {
     uint64_t sum = 0;
     for (const auto& held : held_)
       for (const auto& [index, h] : held)
-        if (Word{memory.bucket(index).word.load(std::memory_order_relaxed)}.epoch() == h.epoch) sum += h.left;
+        if (isSpendable(index, h)) sum += h.left;
     return sum;
   }
 
   Wide slackOf(uint32_t i) { return units(2 + reference::kGrain + slack_[i]); }
 
-  void lapseModel() {
+  // Whether the next request may find the level's reference out of range.
+  bool isFarOff(uint32_t i) {
+    auto& b = memory.bucket(i);
+    const Word word{b.word.load(std::memory_order_relaxed)};
+    const auto& p = b.params[word.epoch() & 1];
+    const Reading r = read(p.sinceNs.load(std::memory_order_relaxed), p.rateAndBurst.load(std::memory_order_relaxed), 0);
+    return word.level() < -kLevelLimit / 2 || (now_ > r.sinceNs && accrued(r.rate, now_ - r.sinceNs) > kLevelLimit / 2);
+  }
+
+  // A level that is given a new reference by the request that notices a lapse has it under the fallback.
+  void actIfFarOff(uint32_t index) {
+    if (leases_ && (isFarOff(index) || isFarOff(0))) actOnLapse();
+  }
+
+  // When the fallbacks begin to hold, or where anybody leases: not before this.
+  uint64_t lapsesNs() const { return noticed_ ? lapsedNs_ : validUntilNs_ + 1; }
+
+  // Somebody acts on a lapse, if there is one.
+  void actOnLapse() {
+    if (noticed_ || now_ <= validUntilNs_) return;
+    Tab::Share none{};
+    CHECK_EQ(static_cast<int>(table.allocate(&none, 1, true, clock())), static_cast<int>(kLapsed));
+    notice();
+  }
+
+  // The first to act on a lapse has dated it: at once where nobody leases; where anybody does, at his own time.
+  void notice() {
+    const uint64_t word = memory.header().validUntil.load(std::memory_order_relaxed);
+    if (noticed_ || !(word & 1)) return;
+    const uint64_t atNs = word >> 1;
+    CHECK_EQ(atNs, leases_ ? now_ + (now_ & 1) : validUntilNs_ + 1);
+    if (leases_) lapseModel(atNs);
+    noticed_ = true;
+    lapsedNs_ = atNs;
+    if (now_ <= atNs) advance(atNs + 1 - now_);
+  }
+
+  void lapseModel(uint64_t atNs) {
+    for (auto& o : own_) o.advance(atNs);
     for (auto& [i, t] : targets) own_[i].lapse(t.fallbackRate, t.fallbackBurst);
     own_[0].lapse(decode(static_cast<uint32_t>(memory.tally(0).fallback.load(std::memory_order_relaxed))), decode(static_cast<uint32_t>(memory.tally(0).fallback.load(std::memory_order_relaxed) >> 32)));
   }
@@ -615,11 +699,13 @@ class World {
   // No change of the control plane makes tokens; what a tick returns is bounded by the reference.
   template <class Fn>
   std::invoke_result_t<Fn> control(Fn&& change) {
+    if (leases_) actOnLapse();
     // What refilled above the burst of a deposit that has expired, and is not to be seen until it is taken
     // back, counts too: nobody else has been given that burst yet.
     const Wide before = levels() + unseen();
     const auto seen = image();
     const auto result = change();
+    if (!leases_) notice();
     if (!returning_) CHECK_LE(levels(), before);
     if constexpr (std::is_same_v<std::invoke_result_t<Fn>, Status>)
       // Refused: nothing moved. A settlement may round a level down.
@@ -661,6 +747,9 @@ class World {
   uint64_t tickedNs_ = 1;  // when the last tick ended
   uint64_t lastTakenNs_ = 0;
   bool returning_ = false;
+  bool leases_ = false;            // somebody has leased
+  bool noticed_ = true;            // somebody has acted on the lapse of the last promise,
+  uint64_t lapsedNs_ = 0;          // which was dated to this
 };
 
 }  // namespace foretoken

@@ -4,25 +4,30 @@ import type { BucketTable, Handle } from './table.js';
 const sweepMs = 50;
 /** Requests decided one by one between two looks at a target's pace. */
 const askEvery = 8;
-/** A bucket in 32-bit words: the epoch is the low byte of the first, the generation the last. */
+/** The table in 32-bit words: in the header the promise's low half; then the buckets. */
+const promiseWord = 32;
+const headerWords = 1024;
+/** Of a bucket: the epoch is the low byte of the first word, the generation the last. */
 const wordsPerBucket = 16;
 const generationWord = 15;
 
 /**
  * What one thread holds of one target: a chunk of tokens, taken from the bucket and counted as admitted when it was
- * leased, spent here without asking anyone. It may be spent while the target's epoch and generation are what they
- * were: any change of rate, burst, deposit or limit, a line that forms and removal end it at the next request.
+ * leased, spent here without asking anyone. It may be spent while the target's epoch and generation and the promise are
+ * what they were: any change of rate, burst, deposit or limit, a line that forms, removal, and a promise that is extended
+ * or lapses end it at the next request.
  */
 export class Lease {
   readonly handle: Handle;
   readonly #table: BucketTable;
   readonly #leases: Leases;
-  readonly #words: Uint32Array;
+  readonly #words: Int32Array;
   readonly #at: number;
   readonly #generation: number;
   readonly #grain: number;
   #left = 0;
   #epoch = -1;
+  #promise = -1;
   #held = 0;
   #served = 0;
   /** Tokens asked for one by one, and how often, since `#sinceMs` (region time; 0: never looked). */
@@ -35,8 +40,8 @@ export class Lease {
     this.handle = handle;
     this.#table = table;
     this.#leases = leases;
-    this.#words = table.bucketWords;
-    this.#at = table.slotOf(handle) * wordsPerBucket;
+    this.#words = table.words;
+    this.#at = headerWords + table.slotOf(handle) * wordsPerBucket;
     this.#generation = Math.floor(handle / table.constants.indexSpan);
     this.#grain = table.grain;
   }
@@ -49,6 +54,7 @@ export class Lease {
       cost <= this.#left &&
       cost >= this.#grain &&
       (words[at]! & 0xff) === this.#epoch &&
+      words[promiseWord] === this.#promise &&
       words[at + generationWord] === this.#generation
     ) {
       this.#left -= cost;
@@ -73,7 +79,7 @@ export class Lease {
   }
 
   #renew(askedTokens: number, cost: number): number {
-    const { held, epoch, nowMs, decision } = this.#table.lease(
+    const { held, epoch, promise, nowMs, decision } = this.#table.lease(
       this.handle,
       { held: this.#held, left: this.#left, served: this.#served },
       { askedTokens, sinceMs: this.#sinceMs, cost },
@@ -81,6 +87,7 @@ export class Lease {
     this.#held = held;
     this.#left = held;
     this.#epoch = epoch;
+    this.#promise = promise;
     this.#sinceMs = nowMs;
     this.#served = 0;
     this.#askedTokens = 0;

@@ -17,8 +17,8 @@ export interface NativeTable {
   readonly batchHandles: ArrayBuffer;
   readonly batchCosts: ArrayBuffer;
   readonly batchDecisions: ArrayBuffer;
-  /** The rows that decide, to be read only: a lease is checked against them. Detached by `close`. */
-  readonly buckets: ArrayBuffer;
+  /** The header and the buckets, to be read only: a lease is checked against them. Detached by `close`. */
+  readonly words: ArrayBuffer;
   readonly unitsPerToken: number;
   readonly area?: ArrayBuffer;
   readonly named: boolean;
@@ -113,6 +113,7 @@ export interface NativeConstants {
     | 'left'
     | 'served'
     | 'epoch'
+    | 'promise'
     | 'nowMs'
     | 'ticket'
   >;

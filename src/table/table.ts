@@ -80,10 +80,11 @@ export interface PeekResult {
   tooLarge: boolean;
 }
 
-/** What a thread holds on lease from now on, tokens; it may be spent while the target has this epoch. */
+/** What a thread holds on lease from now on, tokens; it may be spent while target and promise are at these. */
 export interface LeaseAnswer {
   held: number;
   epoch: number;
+  promise: number;
   /** Region time, ms. */
   nowMs: number;
   /** Below 0: misuse, as `tryAcquire` says it. */
@@ -106,11 +107,11 @@ export class BucketTable {
   readonly clock: NativeTable['clock'];
   readonly constants: NativeConstants;
   readonly #native: NativeTable;
-  /** Of all buckets, 16 words each, to be read only. Empty once closed. */
-  readonly bucketWords: Uint32Array;
+  /** The header, 1,024 words, and all buckets, 16 words each, to be read only. Empty once closed. */
+  readonly words: Int32Array;
   /** The least amount the table can tell from nothing, tokens. */
   readonly grain: number;
-  readonly #leaseAnswer: LeaseAnswer = { held: 0, epoch: 0, nowMs: 0, decision: 0 };
+  readonly #leaseAnswer: LeaseAnswer = { held: 0, epoch: 0, promise: 0, nowMs: 0, decision: 0 };
   readonly #frame: Float64Array;
   readonly #ticket: BigUint64Array;
   readonly #look: LineLook = { decision: 0, waitMs: 0, ahead: 0 };
@@ -142,7 +143,7 @@ export class BucketTable {
     this.#acquire = addon().acquire;
     this.#ask = ask();
     this.#number = native.number;
-    this.bucketWords = new Uint32Array(native.buckets);
+    this.words = new Int32Array(native.words);
     this.grain = 1 / native.unitsPerToken;
     this.#batchHandles = new Float64Array(native.batchHandles);
     this.#batchCosts = new Float64Array(native.batchCosts);
@@ -304,6 +305,7 @@ export class BucketTable {
     answer.decision = frame[at.decision]!;
     answer.held = frame[at.level]!;
     answer.epoch = frame[at.epoch]!;
+    answer.promise = frame[at.promise]! | 0;
     answer.nowMs = frame[at.nowMs]!;
     return answer;
   }
