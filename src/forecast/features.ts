@@ -201,18 +201,19 @@ export class FeatureBank {
     this.#ring[row * ringSize + ((seen - 1) & ringMask)] = demand;
 
     this.#advanceBursts(base, demand, seen);
+    const perSeen = 1 / seen;
     const ewma = base + field.ewma;
     const expected = s[ewma + 3]!;
-    for (let k = 0; k < spans.length; k++) s[ewma + k]! += Math.max(alphas[k]!, 1 / seen) * (demand - s[ewma + k]!);
+    for (let k = 0; k < spans.length; k++) s[ewma + k]! += Math.max(alphas[k]!, perSeen) * (demand - s[ewma + k]!);
     const deviation = seen > 1 ? Math.abs(demand - expected) : 0;
-    s[base + field.dev30]! += Math.max(alphas[3]!, 1 / seen) * (deviation - s[base + field.dev30]!);
-    s[base + field.dev300]! += Math.max(alphas[5]!, 1 / seen) * (deviation - s[base + field.dev300]!);
+    s[base + field.dev30]! += Math.max(alphas[3]!, perSeen) * (deviation - s[base + field.dev30]!);
+    s[base + field.dev300]! += Math.max(alphas[5]!, perSeen) * (deviation - s[base + field.dev300]!);
     for (let k = 0; k < wanders.length; k++) {
       const [fast, slow, span] = wanders[k]!;
       const distance = Math.abs(s[ewma + fast]! - s[ewma + slow]!);
-      s[base + field.wander + k]! += Math.max(alphas[span]!, 1 / seen) * (distance - s[base + field.wander + k]!);
+      s[base + field.wander + k]! += Math.max(alphas[span]!, perSeen) * (distance - s[base + field.wander + k]!);
     }
-    s[base + field.active]! += Math.max(alphas[4]!, 1 / seen) * ((demand > 0 ? 1 : 0) - s[base + field.active]!);
+    s[base + field.active]! += Math.max(alphas[4]!, perSeen) * ((demand > 0 ? 1 : 0) - s[base + field.active]!);
     s[base + field.peak] = Math.max(demand, s[base + field.peak]! * (1 - alphas[4]!));
     // Rows are searched in turn, so that no step pays for all of them.
     if (seen >= 4 * minPeriod && (seen + row) % searchEvery === 0) this.#findPeriod(row, seen);
@@ -329,10 +330,12 @@ export class FeatureBank {
     const interval = s[base + field.interval]!;
     const since = s[base + field.sinceBurst]!;
     const width = Math.max(0.5, 0.7 * s[base + field.intervalDev]!);
-    const soFar = longer(since + 0.5, interval, width);
+    // The chance that an interval lasts longer than a time is 1 / (1 + e^((time - interval) / width)).
+    const soFar = Math.exp((since + 0.5 - interval) / width);
+    const perStep = Math.exp(1 / width);
     for (let k = 0; k < seasonSpans.length; k++) {
       const span = seasonSpans[k]!;
-      const next = 1 - longer(since + span + 0.5, interval, width) / soFar;
+      const next = 1 - (1 + Math.min(mostOdds, soFar)) / (1 + Math.min(mostOdds, soFar * wholePower(perStep, span)));
       const later = Math.max(0, (span - Math.max(0, interval - since)) / interval - 0.5);
       this.#clock[k] = ((next + later) * s[base + field.intervalVolume]!) / span;
     }
@@ -342,18 +345,21 @@ export class FeatureBank {
     const s = this.#state;
     const base = row * fields;
     const scale = this.scale(row);
+    const perScale = scale > 0 ? 1 / scale : 0;
     const seen = s[base]!;
     const period = s[base + field.period]!;
     const interval = s[base + field.interval]!;
     const sinceBurst = s[base + field.sinceBurst]!;
     let o = offset;
-    out[o++] = logRatio(s[base + field.last]!, scale);
-    out[o++] = logRatio(s[base + field.previous]!, scale);
-    for (let k = 0; k < spans.length; k++) out[o++] = logRatio(s[base + field.ewma + k]!, scale);
-    out[o++] = logRatio(s[base + field.dev30]!, scale);
-    out[o++] = logRatio(s[base + field.dev300]!, scale);
-    out[o++] = logRatio(s[base + field.peak]!, scale);
-    out[o++] = logRatio(s[base + field.burstSize]!, scale);
+    let count = 0;
+    ratios[count++] = s[base + field.last]!;
+    ratios[count++] = s[base + field.previous]!;
+    for (let k = 0; k < spans.length; k++) ratios[count++] = s[base + field.ewma + k]!;
+    ratios[count++] = s[base + field.dev30]!;
+    ratios[count++] = s[base + field.dev300]!;
+    ratios[count++] = s[base + field.peak]!;
+    ratios[count++] = s[base + field.burstSize]!;
+    o = logRatios(count, perScale, out, o);
     out[o++] = s[base + field.active]!;
     out[o++] = log1pOf(s[base + field.sinceActive]!) / 4;
     out[o++] = log1pOf(sinceBurst) / 4;
@@ -365,11 +371,14 @@ export class FeatureBank {
     if (period > 0) this.#seasons(row, seen, period);
     out[o++] = period > 0 ? logOf(period) / 4 : 0;
     out[o++] = s[base + field.correlation]!;
-    for (let k = 0; k < seasonSpans.length; k++) out[o++] = period > 0 ? logRatio(this.#season[k]!, scale) : 0;
+    for (let k = 0; k < seasonSpans.length; k++) ratios[k] = this.#season[k]!;
+    o = logRatios(seasonSpans.length, period > 0 ? perScale : 0, out, o);
     const hasClock = s[base + field.bursts]! > 2;
     if (hasClock) this.#clocks(base);
-    for (let k = 0; k < seasonSpans.length; k++) out[o++] = hasClock ? logRatio(this.#clock[k]!, scale) : 0;
-    for (let k = 0; k < wanders.length; k++) out[o++] = logRatio(s[base + field.wander + k]!, scale);
+    for (let k = 0; k < seasonSpans.length; k++) ratios[k] = this.#clock[k]!;
+    o = logRatios(seasonSpans.length, hasClock ? perScale : 0, out, o);
+    for (let k = 0; k < wanders.length; k++) ratios[k] = s[base + field.wander + k]!;
+    o = logRatios(wanders.length, perScale, out, o);
     for (let k = 0; k < 3; k++) out[o++] = this.#totalFeatures[k]!;
   }
 }
@@ -384,9 +393,15 @@ const sums = new Float64Array(seasonSpans[seasonSpans.length - 1]! + 1);
 const series = new Float64Array(ringSize);
 const correlations = new Float64Array(maxPeriod + 1);
 
-/** The chance that an interval lasts longer than a time, by the logistic law. */
-const longer = (time: number, interval: number, width: number): number =>
-  1 / (1 + Math.exp(Math.min(50, (time - interval) / width)));
+/** Beyond it a chance is nil, and it keeps the odds of what is overdue finite. */
+const mostOdds = Math.exp(50);
+
+/** By squaring: a whole power of a few is a few products, where an exponential costs twenty. */
+function wholePower(base: number, exponent: number): number {
+  let power = 1;
+  for (let rest = exponent, square = base; rest > 0; rest >>= 1, square *= square) if (rest & 1) power *= square;
+  return power;
+}
 
 /** log(1 + n) of the numbers of steps that are seen most. */
 const logs = Float64Array.from({ length: 4096 }, (_, n) => Math.log1p(n));
@@ -395,26 +410,49 @@ const log1pOf = (steps: number): number => (steps < logs.length ? logs[steps]! :
 const isPeak = (lag: number): boolean =>
   lag >= minPeriod && correlations[lag]! >= correlations[lag - 1]! && correlations[lag]! >= correlations[lag + 1]!;
 
-/** Finite for any demand, and bounded: a step a hundred thousand times the scale tells no more than a larger one. */
-const logRatio = (value: number, scale: number): number =>
-  scale > 0 ? Math.min(12, logOf(value / scale + ratioFloor)) : 0;
-
-const word = new Float32Array(1);
-const bits = new Int32Array(word.buffer);
 /** Of 1 + (i + ½)/256. */
 const inverses = Float64Array.from({ length: 256 }, (_, i) => 1 / (1 + (i + 0.5) / 256));
 const logsOfParts = inverses.map((inverse) => -Math.log(inverse));
 
+/** What `logRatios` takes the logarithms of, and the bits of it. */
+const ratios = new Float32Array(spans.length + 6);
+const bits = new Int32Array(ratios.buffer);
+
 /**
- * The natural logarithm of a positive number as float32 holds it, within 1e-7: exponent, a table for the first eight
- * bits of the fraction, three terms of the series for the rest. A quarter of what `Math.log` costs, and a row's features
- * take thirty.
+ * Writes log ratios of the first `ratios` to `1 / perScale`; 0 where that is 0. Finite for any demand, and bounded: a
+ * step a hundred thousand times the scale tells no more than a larger one. Several at a time, as a processor computes
+ * the next while it waits for the bits of one.
+ * @returns where to write on
  */
+function logRatios(count: number, perScale: number, out: Float32Array, offset: number): number {
+  if (perScale === 0) {
+    for (let i = 0; i < count; i++) out[offset + i] = 0;
+    return offset + count;
+  }
+  for (let i = 0; i < count; i++) ratios[i] = ratios[i]! * perScale + ratioFloor;
+  for (let i = 0; i < count; i++) out[offset + i] = Math.min(12, logOfBits(bits[i]!));
+  return offset + count;
+}
+
+const logRatio = (value: number, scale: number): number =>
+  scale > 0 ? Math.min(12, logOf(value / scale + ratioFloor)) : 0;
+
+const word = new Float32Array(1);
+const wordBits = new Int32Array(word.buffer);
+
+/** The natural logarithm of a positive number as float32 holds it: see `logOfBits`. */
 function logOf(value: number): number {
   word[0] = value;
-  const all = bits[0]!;
+  return logOfBits(wordBits[0]!);
+}
+
+/**
+ * The natural logarithm of a positive float32 by its bits, within 1e-7: exponent, a table for the first eight bits of
+ * the fraction, three terms of the series for the rest. A quarter of what `Math.log` costs, and a row's features take
+ * thirty.
+ */
+function logOfBits(all: number): number {
   const part = (all >> 15) & 255;
-  bits[0] = (all & 0x7fffff) | 0x3f800000;
-  const rest = word[0]! * inverses[part]! - 1;
-  return ((all >> 23) - 127) * Math.LN2 + logsOfParts[part]! + rest * (1 - rest * (0.5 - rest / 3));
+  const rest = (1 + (all & 0x7fffff) * 2 ** -23) * inverses[part]! - 1;
+  return ((all >> 23) - 127) * Math.LN2 + logsOfParts[part]! + rest * (1 - rest * (0.5 - rest * (1 / 3)));
 }
