@@ -499,8 +499,8 @@ export class ForecastEngine implements Forecaster {
     const chosen = this.#options.horizonsMs.map((_, h) => (frames[1] && this.#watch.refinedLeads(h) ? 1 : 0));
     for (let at = 0; at < rows * horizons; at++) {
       const model = chosen[at % horizons]!;
-      const from = at * quantileCount;
-      to.quantiles.set(frames[model]!.quantiles.subarray(from, from + quantileCount), from);
+      const { quantiles } = frames[model]!;
+      for (let i = at * quantileCount; i < (at + 1) * quantileCount; i++) to.quantiles[i] = quantiles[i]!;
       to.engine[at] = 1 + model;
     }
   }

@@ -1,7 +1,7 @@
 import { Calibration } from './calibration.js';
 import { type ForecastFrame, quantileCount } from './forecaster.js';
 import { baseCount, Streams } from './streams.js';
-import { Weights } from './weights.js';
+import { ownRate, Weights } from './weights.js';
 
 export { ewmaSpans } from './streams.js';
 
@@ -31,7 +31,7 @@ interface Open {
   /** Whether the row had demand often enough to calibrate by. */
   calibrates: Uint8Array;
   bases: Float32Array;
-  externals: Float32Array[];
+  externals: (Float32Array | undefined)[];
   /** Quantiles before calibration. */
   raw: Float32Array;
   quantiles: Float32Array;
@@ -81,8 +81,6 @@ export class Mixture {
   #context = new Uint8Array(0);
   #actual = new Float64Array(0);
   readonly #values = new Float64Array(quantileCount);
-  /** Stands for a forecaster that has no forecasts now, in a frame's layout. */
-  #none = new Float32Array(0);
 
   constructor(options: { stepMs: number; horizonsMs: readonly number[]; externals: number; seasonal?: boolean }) {
     this.#stepS = options.stepMs / 1000;
@@ -138,7 +136,7 @@ export class Mixture {
   ): void {
     frame.rows = rows;
     const { lastActive } = this.#streams;
-    const given = Array.from({ length: this.#externals }, (_, e) => externals[e] ?? this.#none);
+    const given = Array.from({ length: this.#externals }, (_, e) => externals[e]);
     for (let row = 0; row < rows; row++) if (lastActive[row]! >= 0) this.#context[row] = this.#streams.contextOf(row);
     this.#horizons.forEach((horizon, h) => {
       this.#mix(h, rows, given, frame);
@@ -154,7 +152,7 @@ export class Mixture {
   }
 
   /** Forecasts of all rows at one horizon; `engine` tells what did most: 0 the classical forecasters, 1 and up an external. */
-  #mix(h: number, rows: number, externals: readonly Float32Array[], frame: ForecastFrame): void {
+  #mix(h: number, rows: number, externals: readonly (Float32Array | undefined)[], frame: ForecastFrame): void {
     const { quantiles, engine } = frame;
     const horizons = this.#horizons.length;
     const { steps: ahead, weights } = this.#horizons[h]!;
@@ -190,7 +188,13 @@ export class Mixture {
     }
   }
 
-  #hold(horizon: Horizon, h: number, rows: number, externals: readonly Float32Array[], frame: ForecastFrame): void {
+  #hold(
+    horizon: Horizon,
+    h: number,
+    rows: number,
+    externals: readonly (Float32Array | undefined)[],
+    frame: ForecastFrame,
+  ): void {
     const count = this.#horizons.length;
     const { size, steps, total, since, activity } = this.#streams;
     const leastAge = this.#calibration.leastAge(h);
@@ -214,11 +218,9 @@ export class Mixture {
     open.rows = rows;
     open.turns = turnsOf(rows);
     open.first = Math.floor(steps / horizon.every) % open.turns;
-    open.externals = externals.map((external, e) => {
-      if (external === this.#none) return external;
-      const kept = open.externals[e];
-      return kept && kept !== this.#none ? kept : new Float32Array(size * quantileCount);
-    });
+    open.externals = externals.map(
+      (external, e) => external && (open.externals[e] ?? new Float32Array(size * quantileCount)),
+    );
     for (let row = open.first; row < rows; row += open.turns) {
       open.total[row] = total[row]!;
       open.context[row] = this.#context[row]!;
@@ -232,9 +234,9 @@ export class Mixture {
         open.quantiles[to + q] = frame.quantiles[from + q]!;
       }
       for (let e = 0; e < externals.length; e++) {
-        const external = externals[e]!;
-        const kept = open.externals[e]!;
-        if (kept === external) continue;
+        const external = externals[e];
+        const kept = open.externals[e];
+        if (!external || !kept) continue;
         for (let q = 0; q < quantileCount; q++) kept[to + q] = external[from + q]!;
       }
     }
@@ -246,6 +248,7 @@ export class Mixture {
     const seconds = (steps - open.step) * this.#stepS;
     const { rows, first, turns } = open;
     const { every, weights } = this.#horizons[h]!;
+    const rate = ownRate(turns);
     const poolEvery = turns * Math.ceil(rows / turns / mostPooled);
     for (let row = first; row < rows; row += turns) {
       const actual = (total[row]! - open.total[row]!) / seconds;
@@ -261,7 +264,7 @@ export class Mixture {
         row * baseCount,
         open.externals,
         row * quantileCount,
-        turns,
+        rate,
         (row - first) % poolEvery === 0,
       );
       if (open.calibrates[row] === 1)
@@ -292,7 +295,5 @@ export class Mixture {
     this.#raw = new Float32Array(size * quantileCount);
     this.#context = new Uint8Array(size);
     this.#actual = new Float64Array(size);
-    if (this.#externals > 0)
-      this.#none = new Float32Array(size * this.#horizons.length * quantileCount).fill(Number.NaN);
   }
 }

@@ -25,6 +25,8 @@ const externalFactors: readonly (readonly number[])[] = [
 const learningRates = [20, 15, 10, 10, 10] as const;
 /** Own losses count half after 230 steps. */
 const ownDecay = 0.997;
+/** By how much own losses move on where only every so manyth forecast of a row is scored, so that each counts for as many. */
+export const ownRate = (turns: number): number => 1 - ownDecay ** turns;
 /** Own losses count as much as those of all rows together once a row has this many. */
 const ownTrust = 20;
 /** How fast the losses of all rows are averaged, per scored step. */
@@ -46,6 +48,10 @@ interface Level {
   /** Where a member's share goes within the parts, and what it multiplies. */
   source: Uint8Array;
   factor: Float64Array;
+  /** The factors of the first base, of every other one and of every external. */
+  ofFirst: Float64Array;
+  ofOthers: Float64Array;
+  ofExternals: Float64Array;
 }
 
 /**
@@ -75,8 +81,7 @@ export class Weights {
   // Sums of the scoring under way.
   readonly #sum: Float64Array;
   readonly #rows = new Float64Array(contexts);
-  // Of one row: what each base and external said, the members' losses, and by which part they exceed the best.
-  readonly #said: Float64Array;
+  // Of one row: the members' losses, and by which part they exceed the best.
   readonly #losses: Float64Array;
   readonly #excess: Float64Array;
   /** A row's own losses, member after member, and how often it was scored. */
@@ -106,8 +111,16 @@ export class Weights {
           source.push(baseCount + e);
           factor.push(f);
         }
-      const level = { from, count: source.length, classical };
-      this.#levels.push({ ...level, source: Uint8Array.from(source), factor: Float64Array.from(factor) });
+      this.#levels.push({
+        from,
+        count: source.length,
+        classical,
+        source: Uint8Array.from(source),
+        factor: Float64Array.from(factor),
+        ofFirst: Float64Array.from(factors[q]!),
+        ofOthers: Float64Array.from(factors[q]!.filter((f) => f !== 0)),
+        ofExternals: Float64Array.from(externalFactors[q]!),
+      });
       from += source.length;
     }
     this.members = from;
@@ -116,7 +129,6 @@ export class Weights {
     this.#pooledExcess = new Float64Array(contexts * from);
     this.#pooledParts = Array.from({ length: contexts }, () => new Float32Array(quantileCount * this.#stride));
     this.#sum = new Float64Array(contexts * from);
-    this.#said = new Float64Array(baseCount + externals);
     this.#losses = new Float64Array(from);
     this.#excess = new Float64Array(from);
     this.#weighPool();
@@ -149,8 +161,8 @@ export class Weights {
    * @param actual tokens/s that came
    * @param scale mean rate of the row
    * @param bases what the bases said, from `basesAt` on
-   * @param externals quantiles of other forecasters, from `externalsAt` on; NaN where one had none
-   * @param turns only every so many forecasts of a row are scored, so each counts for as many
+   * @param externals quantiles of other forecasters, from `externalsAt` on; undefined or NaN where one had none
+   * @param rate by how much own losses move on: see `ownRate`
    * @param pooled whether the row counts among all rows: where there are very many, some tell enough
    */
   score(
@@ -160,40 +172,44 @@ export class Weights {
     scale: number,
     bases: Float32Array,
     basesAt: number,
-    externals: readonly Float32Array[],
+    externals: readonly (Float32Array | undefined)[],
     externalsAt: number,
-    turns: number,
+    rate: number,
     pooled: boolean,
   ): void {
     const own = this.#own;
-    const said = this.#said;
     const losses = this.#losses;
-    const first = row * this.members;
-    const rate = turns === 1 ? 1 - ownDecay : 1 - ownDecay ** turns;
-    for (let b = 0; b < baseCount; b++) said[b] = bases[basesAt + b]!;
+    let at = row * this.members;
+    let m = 0;
     for (let q = 0; q < quantileCount; q++) {
       // The pinball loss at τ of a miss is (τ − ½)·miss + ½·|miss|: without a branch, which would be a coin toss.
       const lean = quantileLevels[q]! - 0.5;
-      const { from, count, classical, source, factor } = this.#levels[q]!;
-      for (let e = 0; e < externals.length; e++) said[baseCount + e] = externals[e]![externalsAt + q]!;
+      const level = this.#levels[q]!;
       let classicalLoss = 0;
-      let m = 0;
-      for (let at = first + from; m < classical; m++, at++) {
-        const miss = actual - factor[m]! * said[source[m]!]!;
-        const loss = lean * miss + 0.5 * Math.abs(miss);
-        classicalLoss += loss;
-        losses[from + m] = loss;
-        const before = own[at]!;
-        own[at] = before + rate * (loss - before);
+      for (let b = 0; b < baseCount; b++) {
+        const said = bases[basesAt + b]!;
+        const multiples = b === 0 ? level.ofFirst : level.ofOthers;
+        for (let f = 0; f < multiples.length; f++, m++, at++) {
+          const miss = actual - multiples[f]! * said;
+          const loss = lean * miss + 0.5 * Math.abs(miss);
+          classicalLoss += loss;
+          losses[m] = loss;
+          const before = own[at]!;
+          own[at] = before + rate * (loss - before);
+        }
       }
       // Whoever had no forecast counts as a middling one: neither punished for it nor preferred.
-      const middling = classicalLoss / classical;
-      for (let at = first + from + m; m < count; m++, at++) {
-        const miss = actual - factor[m]! * said[source[m]!]!;
-        const loss = Number.isNaN(miss) ? middling : lean * miss + 0.5 * Math.abs(miss);
-        losses[from + m] = loss;
-        const before = own[at]!;
-        own[at] = before + rate * (loss - before);
+      const middling = classicalLoss / level.classical;
+      const multiples = level.ofExternals;
+      for (let e = 0; e < externals.length; e++) {
+        const said = externals[e]?.[externalsAt + q] ?? Number.NaN;
+        for (let f = 0; f < multiples.length; f++, m++, at++) {
+          const miss = actual - multiples[f]! * said;
+          const loss = Number.isNaN(miss) ? middling : lean * miss + 0.5 * Math.abs(miss);
+          losses[m] = loss;
+          const before = own[at]!;
+          own[at] = before + rate * (loss - before);
+        }
       }
     }
     this.#seen[row]!++;
@@ -225,7 +241,7 @@ export class Weights {
   /**
    * Writes the weighted mean of a row's members per level.
    * @param patient whether weights may be a little old, as there are many rows
-   * @param externals quantiles of other forecasters, from `at` on; NaN where one has none now
+   * @param externals quantiles of other forecasters, from `at` on; undefined or NaN where one has none now
    * @param out one number per level; a lower level's may be the larger
    * @returns what did most: 0 the classical forecasters, 1 and up an external
    */
@@ -235,7 +251,7 @@ export class Weights {
     patient: boolean,
     bases: Float32Array,
     basesAt: number,
-    externals: readonly Float32Array[],
+    externals: readonly (Float32Array | undefined)[],
     at: number,
     out: Float64Array,
   ): number {
@@ -253,17 +269,38 @@ export class Weights {
         this.#weigh(context, row * this.members, seen, part, from);
       }
     }
+    // All levels side by side: sums of one would wait for each other.
+    const [one, two, three, four] = [from + stride, from + 2 * stride, from + 3 * stride, from + 4 * stride];
+    let sum0 = 0;
+    let sum1 = 0;
+    let sum2 = 0;
+    let sum3 = 0;
+    let sum4 = 0;
+    for (let b = 0; b < baseCount; b++) {
+      const base = bases[basesAt + b]!;
+      sum0 += part[from + b]! * base;
+      sum1 += part[one + b]! * base;
+      sum2 += part[two + b]! * base;
+      sum3 += part[three + b]! * base;
+      sum4 += part[four + b]! * base;
+    }
+    out[0] = sum0;
+    out[1] = sum1;
+    out[2] = sum2;
+    out[3] = sum3;
+    out[4] = sum4;
     const count = externals.length;
     let externalPart = 0;
     let heaviest = 0;
     let heaviestExternal = 0;
     for (let q = 0; q < quantileCount; q++, from += stride) {
-      let sum = 0;
-      for (let b = 0; b < baseCount; b++) sum += part[from + b]! * bases[basesAt + b]!;
+      let sum = out[q]!;
       const shares = from + baseCount + count;
       let present = part[shares]!;
       for (let e = 0; e < count; e++) {
-        const value = externals[e]![at + q]!;
+        const external = externals[e];
+        if (!external) continue;
+        const value = external[at + q]!;
         if (Number.isNaN(value)) continue;
         const share = part[shares + 1 + e]!;
         sum += part[from + baseCount + e]! * value;
