@@ -10,6 +10,9 @@
 #include <cstring>
 #include <memory>
 #include <vector>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "directory.h"
 #include "named.h"
@@ -39,7 +42,7 @@ constexpr uint32_t kBatch = 4096;
 constexpr uint32_t kAhead = 16;          // a power of two: requests of a batch whose memory is on its way
 constexpr uint32_t kLargeFrom = 1 << 13;  // targets whose buckets do not lie in the cache, so that fetching them ahead pays
 constexpr double kIndexSpan = 16777216.0;  // a handle is generation * 2^24 + slot
-constexpr double kLargestHandle = 9007199254740991.0;
+constexpr uint64_t kLargestHandle = (uint64_t{1} << 53) - 1;
 
 struct Frame {
   double fields[kFrameFields];
@@ -64,7 +67,6 @@ struct Attachment {
   PlainTable table;
   RegionClock clock{};
   double unitsPerToken = 1;
-  double mostUnits = 0;
   double largestCost = 0;  // tokens; what cannot be represented in units can never be admitted
   uint32_t seat = kSeats;  // taken when somebody waits for the first time
   bool holdsLine = true;   // newcomers may not pass those who wait
@@ -107,18 +109,53 @@ struct Addon {
   // Whom the last request went to, because the next one mostly goes there too, and nobody has to wait for the look-up.
   double lastNumber = -1;
   Attachment* last = nullptr;
-  ~Addon() {
-    for (auto& a : attachments) a->close();
-  }
+  ~Addon();
 };
 
+// The addon's data of the environment this thread was last called from. A thread has one environment as a rule, and
+// finding it here takes a tenth of asking Node for it. With the C library of GNU it lies at an offset known when the addon
+// is loaded; a call to find it would take longer than what it saves.
+#if defined(__GLIBC__)
+[[gnu::tls_model("initial-exec")]]
+#endif
+thread_local struct {
+  napi_env env;
+  Addon* addon;
+} lastCalled;
+
+Addon::~Addon() {
+  if (lastCalled.addon == this) lastCalled = {};
+  for (auto& a : attachments) a->close();
+}
+
+FORETOKEN_INLINE Addon& addonOf(napi_env env, napi_callback_info info) noexcept {
+  if (lastCalled.env != env) [[unlikely]] {
+    void* data = nullptr;
+    napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+    lastCalled = {env, static_cast<Addon*>(data)};
+  }
+  return *lastCalled.addon;
+}
+
+// A number as an integer, 0 where it is not a whole one from 1 to `most`, which is below 2^63.
+FORETOKEN_INLINE uint64_t wholeOf(double v, uint64_t most) noexcept {
+#if defined(__SSE2__)
+  // Defined for any number here: what does not fit becomes -2^63.
+  const int64_t whole = _mm_cvttsd_si64(_mm_set_sd(v));
+#else
+  if (!(v >= 1 && v <= static_cast<double>(most))) return 0;
+  const auto whole = static_cast<int64_t>(v);
+#endif
+  return static_cast<double>(whole) == v && static_cast<uint64_t>(whole) <= most ? static_cast<uint64_t>(whole) : 0;
+}
+
+inline uint32_t indexOf(uint64_t bits) noexcept { return static_cast<uint32_t>(bits & 0xffffff); }
+inline Slot slotIn(uint64_t bits) noexcept { return {indexOf(bits), static_cast<uint32_t>(bits >> 24)}; }
+
 bool slotOf(double handle, Slot& slot) noexcept {
-  // Also false for NaN. The casts below are defined only within this range.
-  if (!(handle >= 1 && handle <= kLargestHandle)) return false;
-  const auto bits = static_cast<uint64_t>(handle);
-  if (static_cast<double>(bits) != handle) return false;
-  slot = {static_cast<uint32_t>(bits & 0xffffff), static_cast<uint32_t>(bits >> 24)};
-  return true;
+  const uint64_t bits = wholeOf(handle, kLargestHandle);
+  slot = slotIn(bits);
+  return bits != 0;
 }
 
 // Amounts, rates and durations; false for NaN. Anything else is refused before it reaches a cast or the table.
@@ -142,22 +179,9 @@ inline uint64_t costOf(const Attachment& a, double tokens) noexcept {
   return a.table.acquireAny(slot, cost, nowNs, inLine);
 }
 
-// A handle as an integer, 0 if it is none.
-inline uint64_t wholeOf(double handle) noexcept {
-  if (!(handle >= 1 && handle <= kLargestHandle)) return 0;
-  const auto bits = static_cast<uint64_t>(handle);
-  return static_cast<double>(bits) == handle ? bits : 0;
-}
-
-inline uint32_t indexOf(uint64_t bits) noexcept { return static_cast<uint32_t>(bits & 0xffffff); }
-inline Slot slotIn(uint64_t bits) noexcept { return {indexOf(bits), static_cast<uint32_t>(bits >> 24)}; }
-
 // A cost that is a whole number of units, the common case; 0 if it is not.
 FORETOKEN_INLINE uint64_t wholeUnitsOf(const Attachment& a, double tokens) noexcept {
-  const double exact = tokens * a.unitsPerToken;
-  if (!(exact >= 1 && exact < a.mostUnits)) return 0;
-  const auto units = static_cast<uint64_t>(exact);
-  return static_cast<double>(units) == exact ? units : 0;
+  return wholeOf(tokens * a.unitsPerToken, kLevelLimit - 1);
 }
 
 // Handle and cost as whole numbers; what is 0 or not plain goes the long way, and gets its code there.
@@ -176,9 +200,7 @@ Attachment* attachmentOf(napi_env env, napi_callback_info info) noexcept {
 napi_value acquireHot(napi_env env, napi_callback_info info) noexcept {
   // First of all: until it has been read the processor goes on with what does not need it.
   const uint64_t ticks = readTsc();
-  void* data = nullptr;
-  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
-  Addon& addon = *static_cast<Addon*>(data);
+  Addon& addon = addonOf(env, info);
   Ask& ask = *addon.asked;
   if (ask.table != addon.lastNumber) [[unlikely]] {
     // Written by our own TypeScript, yet it is an index. The comparison is also false for NaN.
@@ -194,7 +216,7 @@ napi_value acquireHot(napi_env env, napi_callback_info info) noexcept {
     ask.decision = kClosed;
     return nullptr;
   }
-  const uint64_t bits = wholeOf(ask.handle);
+  const uint64_t bits = wholeOf(ask.handle, kLargestHandle);
   if (a.isLarge) a.table.prefetch(indexOf(bits));
   ask.decision = decide(a, bits, wholeUnitsOf(a, ask.cost), ask.handle, ask.cost, a.clock.at(ticks));
   return nullptr;
@@ -350,7 +372,7 @@ napi_value acquireBatchHot(napi_env env, napi_callback_info info) noexcept {
   };
   Request coming[kAhead];
   const auto announce = [&](uint32_t i) {
-    const uint64_t bits = wholeOf(f.batchHandles[i]);
+    const uint64_t bits = wholeOf(f.batchHandles[i], kLargestHandle);
     coming[i % kAhead] = {bits, wholeUnitsOf(a, f.batchCosts[i])};
     if (a.isLarge) a.table.prefetch(indexOf(bits));
   };
@@ -957,7 +979,6 @@ Napi::Value attachmentObject(Napi::Env env, std::shared_ptr<Region> region) {
   a->clock = region->clock();
   a->unitsPerToken = region->unitsPerToken();
   a->isLarge = region->header().capacity >= kLargeFrom;
-  a->mostUnits = static_cast<double>(kLevelLimit);
   a->largestCost = static_cast<double>(kLevelLimit) / a->unitsPerToken;
   region->enter();
 

@@ -18,7 +18,8 @@ inline uint64_t monotonicNs() noexcept {
 bool hasInvariantTsc() noexcept;
 
 // ns per tick as 32.32 fixed point, measured once per process against CLOCK_MONOTONIC. Rounded down by more
-// than the measurement can be off, so that region time never runs fast and no rate is exceeded.
+// than the measurement can be off, so that region time never runs fast and no rate is exceeded. Less than 1 ns, so that
+// the upper half of one product is the time; 0 where the counter is slower than that, or there is none.
 uint64_t tscMultiplier() noexcept;
 
 inline uint64_t readTsc() noexcept {
@@ -36,10 +37,13 @@ struct RegionClock {
 
   // The time at a reading of the counter a moment ago; by another clock, the time now.
   FORETOKEN_INLINE uint64_t at(uint64_t ticks) const noexcept {
-    if (header->clockKind == ClockKind::kTsc) [[likely]] {
-      if (ticks <= header->tscOrigin) return 1;
-      return static_cast<uint64_t>((static_cast<unsigned __int128>(ticks - header->tscOrigin) * header->tscMultiplier) >> 32) + 1;
-    }
+    if (header->clockKind != ClockKind::kTsc) [[unlikely]] return byAnother();
+    if (ticks <= header->tscOrigin) [[unlikely]] return 1;
+    return static_cast<uint64_t>((static_cast<unsigned __int128>(ticks - header->tscOrigin) * (header->tscMultiplier << 32)) >> 64) + 1;
+  }
+
+ private:
+  [[gnu::noinline]] uint64_t byAnother() const noexcept {
     if (header->clockKind == ClockKind::kVirtual)
       // acquire [time]: what was done before the clock was moved is visible to whoever reads the new time.
       return header->virtualNs.load(std::memory_order_acquire) + 1;

@@ -202,7 +202,7 @@ struct Header {
   uint64_t areaBytes;
   uint64_t originNs;    // CLOCK_MONOTONIC at region time 1
   uint64_t tscOrigin;
-  uint64_t tscMultiplier;  // ns per tick, 32.32 fixed point
+  uint64_t tscMultiplier;  // ns per tick, 32.32 fixed point, less than one
   Atomic<uint32_t> ready;  // the ABI's number once everything above is written
   uint32_t reserved0;
   uint64_t pidSpace;        // where identities of processes mean something: the PID namespace, 0 where there is one

@@ -44,7 +44,7 @@ uint64_t calibrate() noexcept {
   const uint64_t ticks = readTsc() - fromTicks;
   if (ticks == 0) return 0;
   const auto exact = (static_cast<unsigned __int128>(toNs - fromNs) << 32) / ticks;
-  return static_cast<uint64_t>(exact - exact * kCalibrationPpm / 1000000);
+  return exact >> 32 ? 0 : static_cast<uint64_t>(exact - exact * kCalibrationPpm / 1000000);
 }
 
 }  // namespace

@@ -31,8 +31,6 @@ inline constexpr long kNapNs = 100000;
 // How far ahead of a request the latest time is raised, so that a busy table writes its line a few thousand times a second.
 inline constexpr uint64_t kAheadNs = 250000;
 inline constexpr uint64_t kLatestNs = UINT64_MAX >> 1;
-// Up to here the product of a rate and what is left of a second fits in 64 bits.
-inline constexpr uint64_t kPlainRate = uint64_t{1} << 34, kPlainSeconds = uint64_t{1} << 22;
 // Set in a lane's owner while its leases are ended for it: numbers of processes are smaller.
 inline constexpr uint64_t kReaping = uint64_t{1} << 31;
 
@@ -131,7 +129,8 @@ class Table {
   // The common case of acquireAny, once and without a loop: a live target without limit, line or deposit whose
   // own bucket serves the request. False says nothing but that it was not that. Same loads, same order, same swap.
   FORETOKEN_INLINE bool acquirePlain(Slot slot, uint64_t cost, uint64_t nowNs) noexcept {
-    if (slot.index - 1 >= h_->capacity) return false;  // the reservoir too
+    H& header = *h_;
+    if (slot.index - 1 >= header.capacity) return false;  // the reservoir too
     B& bucket = buckets_[slot.index];
     Word word{bucket.word.load(std::memory_order_acquire)};
     // acquire [slot], [lease]: after the word.
@@ -143,22 +142,26 @@ class Table {
     const uint64_t since = p.sinceNs.load(std::memory_order_acquire);
     const uint64_t rateAndBurst = p.rateAndBurst.load(std::memory_order_acquire);
     // acquire [validity]
-    const uint64_t valid = h_->validUntil.load(std::memory_order_acquire);
+    const uint64_t valid = header.validUntil.load(std::memory_order_acquire);
     if (p.deposit.load(std::memory_order_acquire) != 0 || nowNs < since) return false;
     if ((valid >> 1) < nowNs && !((valid & 1) && since > (valid >> 1))) return false;
-    const uint64_t rate = decode(static_cast<uint32_t>(rateAndBurst));
-    const uint64_t seconds = (nowNs - since) / kNsPerSec, rest = (nowNs - since) % kNsPerSec;
-    if (rate >= kPlainRate || seconds >= kPlainSeconds) return false;
-    const auto inflow = static_cast<int64_t>(seconds * rate + rest * rate / kNsPerSec);
+    const auto rateCode = static_cast<uint32_t>(rateAndBurst), burstCode = static_cast<uint32_t>(rateAndBurst >> 32);
+    const uint64_t elapsed = nowNs - since;
+    if ((rateCode >> kMantissaBits) > kPlainExponent) return false;
+    int64_t inflow = 0;
+    if (elapsed < kPlainNs) [[likely]] inflow = accruedPlain(rateCode, elapsed);
+    else if (elapsed >= kLongNs || (inflow = accruedLong(decode(rateCode), elapsed)) > kLevelLimit) return false;
     const int64_t leased = meta & kLeased ? leasesOf(slot.index) : 0;
-    const int64_t level = std::min(word.level() + inflow, static_cast<int64_t>(decode(static_cast<uint32_t>(rateAndBurst >> 32))) - leased);
-    const int64_t stored = level - static_cast<int64_t>(cost) - inflow;
-    if (level < static_cast<int64_t>(cost) || stored < -kLevelLimit) return false;
+    const auto units = static_cast<int64_t>(cost);
+    // Taken from the level as it is referred to `since`, or from the cap as of now, whichever is less.
+    const int64_t stored = std::min(word.level() - units, static_cast<int64_t>(decode(burstCode)) - leased - units - inflow);
+    if (stored + inflow < 0) return false;
     // seq_cst [tick]: see asOf.
-    if (nowNs < h_->tickedNs.load(std::memory_order_seq_cst)) return false;
+    if (nowNs < header.tickedNs.load(std::memory_order_seq_cst)) return false;
     // relaxed [tick]: what is later or larger than any before must be known before it is taken.
-    if (h_->latestNs.load(std::memory_order_relaxed) < nowNs) return false;
-    if (h_->largestCost.load(std::memory_order_relaxed) < cost || !swapLevel(bucket, word, stored)) return false;
+    if (header.latestNs.load(std::memory_order_relaxed) < nowNs) return false;
+    if (header.largestCost.load(std::memory_order_relaxed) < cost) return false;
+    if (!swapLevel(bucket, word, stored)) return false;
     count(slot.index, 1, cost);
     return true;
   }
@@ -1366,12 +1369,15 @@ class Table {
     return promise.untilNs() >= nowNs || promise.isDated() ? promise.untilNs() : dated(promise, nowNs).untilNs();
   }
 
-  static bool swapLevel(B& bucket, Word& word, int64_t stored) noexcept {
+  FORETOKEN_INLINE static bool swapLevel(B& bucket, Word& word, int64_t stored) noexcept {
     // acq_rel [epoch]: a winner must have read the version the word names, and the next reader must not see
     // an older one. On failure the caller reads everything anew.
     // seq_cst [tick]: see asOf.
-    return bucket.word.compare_exchange_weak(word.bits, pack(stored, word.epoch()).bits, std::memory_order_seq_cst,
-                                             std::memory_order_acquire);
+    uint64_t seen = word.bits;  // of its own, or the word is stored before every swap, which waits for the store
+    if (bucket.word.compare_exchange_weak(seen, pack(stored, word.epoch()).bits, std::memory_order_seq_cst, std::memory_order_acquire))
+      return true;
+    word.bits = seen;
+    return false;
   }
 
   // The fallback, needed only by a version that the promise has left behind.

@@ -72,6 +72,21 @@ TEST("what a rate yields is the exact product rounded down, on both sides of eve
       check(rate, ns);
 }
 
+TEST("the short way to what a rate yields gives what the long one does, up to its last rate and time") {
+  Random r(3);
+  const auto check = [](uint32_t mantissa, uint32_t exponent, uint64_t ns) {
+    const uint32_t code = exponent << kMantissaBits | mantissa;
+    CHECK_EQ(accruedPlain(code, ns), accrued(decode(code), ns));
+    CHECK_EQ(accruedLong(decode(code), ns), accrued(decode(code), ns));
+  };
+  const auto most = static_cast<uint32_t>(kMantissaMask);
+  for (uint64_t i = 0; i < harness::runs(300000); ++i)
+    check(static_cast<uint32_t>(r.below(uint64_t{most} + 1)), static_cast<uint32_t>(r.below(kPlainExponent + 1)), r.magnitude(38));
+  for (uint32_t exponent = 0; exponent <= kPlainExponent; ++exponent)
+    for (const uint32_t mantissa : {0u, 1u, 1953125u, most - 1, most})
+      for (const uint64_t ns : {uint64_t{0}, uint64_t{1}, kNsPerSec - 1, kNsPerSec, kPlainNs - kNsPerSec, kPlainNs - 1}) check(mantissa, exponent, ns);
+}
+
 TEST("a level is never above the exact one, and short of it by less than two units") {
   Random r(3);
   for (uint64_t i = 0; i < harness::runs(300000); ++i) {
