@@ -112,9 +112,9 @@ struct Addon {
   ~Addon();
 };
 
-// The addon's data of the environment this thread was last called from. A thread has one environment as a rule, and
-// finding it here takes a tenth of asking Node for it. With the C library of GNU it lies at an offset known when the addon
-// is loaded; a call to find it would take longer than what it saves.
+// The addon's data of the environment this thread was last called from: a thread has one environment as a rule, and asking
+// Node takes longer. With the C library of GNU it lies at an offset known when the addon is loaded; a call to find it would
+// take longer than what it saves.
 #if defined(__GLIBC__)
 [[gnu::tls_model("initial-exec")]]
 #endif

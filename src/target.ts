@@ -100,7 +100,7 @@ export class Target {
   }
 
   /**
-   * Decides now, from a chunk of tokens that this thread holds and renews as it is used: about a tenth of the time
+   * Decides now, from a chunk of tokens that this thread holds and renews as it is used: about a sixth of the time
    * of `tryAcquire`, and threads do not meet at the bucket. Never admits more than `tryAcquire` would. It may deny
    * while other threads hold tokens: each at most a sixteenth of the target's burst, all at most half of it, and
    * for at most 0.1 s after its last use while its event loop runs. What is held counts as admitted tokens; the

@@ -72,8 +72,16 @@ int main() {
   uint32_t at = 0;
   const auto next = [&] { return order.data() + (at = at + 2 * kCalls > kMost ? 0 : at + kCalls); };
   uint64_t sink = 0;
+  std::atomic<uint64_t> word{0};
   const std::vector<std::pair<std::string, std::function<void()>>> arms = {
       {"clock", [&] { for (uint32_t i = 0; i < kCalls; ++i) sink += one.clock(); }},
+      // What no way of deciding by the clock in a shared word can do without.
+      {"clock, one compare-exchange", [&] {
+         for (uint32_t i = 0; i < kCalls; ++i) {
+           uint64_t seen = word.load(std::memory_order_relaxed);
+           sink += word.compare_exchange_weak(seen, seen + one.clock(), std::memory_order_seq_cst, std::memory_order_relaxed);
+         }
+       }},
       {"acquire, one target", [&] { for (uint32_t i = 0; i < kCalls; ++i) admitted += one.table.acquire(one.slots[0], unit, one.clock()) > 0; }},
       {"acquire, one target, one clock read", [&] { const uint64_t now = one.clock(); for (uint32_t i = 0; i < kCalls; ++i) admitted += one.table.acquire(one.slots[0], unit, now) > 0; }},
       {"acquire, 1,000 targets in turn", [&] { for (uint32_t i = 0; i < kCalls; ++i) admitted += many.table.acquire(many.slots[i % kMany], unitOfMany, many.clock()) > 0; }},
