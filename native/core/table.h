@@ -1666,14 +1666,16 @@ class Table {
   }
 
   // What lies above the burst is what is left of the deposit. If it expired a while ago, refill since then
-  // counts as deposit too, up to its amount: the burst under it had not been given to anyone else.
+  // counts as deposit too, up to its amount: the burst under it had not been given to anyone else. [lease] What is on
+  // lease lies in that burst.
   template <class Clock>
   int64_t reclaimLocked(uint32_t index, bool early, bool lapsed, Clock&& clock) noexcept {
     const Reading p = current(index);
     if (p.deposit == 0 || (!early && asOf(clock()) < p.depositUntilNs)) return 0;
     int64_t unused = 0;
     Status s = publish(index, lapsed, clock, [&](const Evaluation& e, const Reading& now, Change& c) {
-      unused = std::min(cutOff(e.level + e.overflow, static_cast<int64_t>(now.burst) - c.leased), static_cast<int64_t>(now.deposit));
+      const auto most = static_cast<int64_t>(now.burst) - c.leased, deposit = static_cast<int64_t>(now.deposit);
+      unused = std::min(cutOff(std::min(e.level + e.overflow, most + deposit), most), deposit);
       c = Change{encode(now.rate), encode(now.burst), 0, 0, e.level, c.leased};
       return true;
     });

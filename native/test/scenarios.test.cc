@@ -463,6 +463,17 @@ TEST("what was leased before a burst was cut is not leased on while the debt tha
   CHECK_EQ(w.table.levelOf(1, w.now()).level, 0);
 }
 
+TEST("what is leased out of a deposit that has expired does not come back with it") {
+  World w = worldWith(100, 1000, {{100, 20}}, false);
+  w.deposit(1, 700, 50 * kSecond);
+  w.lease(0, 1, 45, 1);
+  CHECK_EQ(w.table.leasedOf(1), 45);
+  w.advance(100 * kSecond);
+  w.spend(0, 1, 45);
+  w.reclaim();
+  CHECK_LE(w.usable(), units(1000 - 45 + 4));
+}
+
 TEST("changes that a lapse overtakes half-way keep the sums and the law") {
   // The clock moves on at every reading, and promises are short: lapses fall between any two steps of a change.
   for (uint64_t seed = 1; seed <= harness::runs(1500); ++seed) {
