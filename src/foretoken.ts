@@ -21,7 +21,7 @@ import {
 } from './options.js';
 import type { ShadowReport } from './shadow/report.js';
 import { Leases } from './table/leases.js';
-import type { TargetMode } from './table/native.js';
+import { addon, type TargetMode } from './table/native.js';
 import { BucketTable, type RoleState } from './table/table.js';
 import { Waiters } from './table/waiters.js';
 import { Target } from './target.js';
@@ -168,8 +168,15 @@ export class AttachedForetoken extends DataPlane implements Disposable {
     return attached;
   }
 
-  /** Takes in a target that was added after the share was made. */
+  /**
+   * Takes in a target that was added after the share was made.
+   * @throws INVALID_ARGUMENT for a name or a handle that no target can have
+   */
   adopt(name: string, handle: number): Target {
+    if (!isName(name))
+      throw new ForetokenError('INVALID_ARGUMENT', `name: expected a string that is not empty, got ${show(name)}`);
+    if (!isHandle(handle))
+      throw new ForetokenError('INVALID_ARGUMENT', `handle: expected a target's, got ${show(handle)}`);
     return this.make(name, handle);
   }
 
@@ -415,6 +422,12 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   }
 }
 
+const isName = (name: unknown): boolean => typeof name === 'string' && name !== '';
+
+/** Slot 0 is the reservoir, which is nobody's. */
+const isHandle = (handle: unknown): boolean =>
+  Number.isSafeInteger(handle) && (handle as number) % addon().constants.indexSpan > 0;
+
 const isShare = (share: ForetokenShare | null | undefined): boolean =>
   typeof share === 'object' &&
   share !== null &&
@@ -422,7 +435,7 @@ const isShare = (share: ForetokenShare | null | undefined): boolean =>
   Number.isInteger(share.maxWaiting) &&
   ['requests', 'bytes', 'function'].includes(share.cost) &&
   Array.isArray(share.targets) &&
-  share.targets.every((target) => typeof target?.name === 'string' && typeof target.handle === 'number');
+  share.targets.every((target) => isName(target?.name) && isHandle(target.handle));
 
 /** What a callback throws is its owner's to see, and must not keep what called it from going on. */
 const isolated =

@@ -167,6 +167,29 @@ describe('another thread', () => {
   });
 });
 
+describe('a target that another thread takes in', () => {
+  it.each([[5], [''], [undefined], [null]])('is refused with %o for a name', async (name) => {
+    const foretoken = await openWith();
+    const { handle } = foretoken.addTarget('a');
+    using attached = Foretoken.attach(foretoken.share());
+    expect(await codeOf(() => attached.adopt(name as never, handle))).toBe('INVALID_ARGUMENT');
+    expect(attached.names).toEqual(['a']);
+  });
+
+  it.each([[Number.NaN], ['1'], [undefined], [-1], [0], [1.5], [2 ** 24], [2 ** 60]])(
+    'is refused with %o for a handle, which no target has',
+    async (handle) => {
+      const foretoken = await openWith();
+      const share = foretoken.share();
+      using attached = Foretoken.attach(share);
+      expect(await codeOf(() => attached.adopt('a', handle as never))).toBe('INVALID_ARGUMENT');
+      expect(attached.has('a')).toBe(false);
+      const forged = { ...share, targets: [{ name: 'a', handle: handle as never }] };
+      expect(await codeOf(() => Foretoken.attach(forged))).toBe('INVALID_ARGUMENT');
+    },
+  );
+});
+
 describe('a batch', () => {
   it('refuses targets of another table, whose handles are others here', async () => {
     const [here, there] = [await openWith(), await openWith()];
