@@ -109,7 +109,8 @@ Explorer::Result exploring(uint64_t rate, uint64_t burst, int preemptions, const
         };
         return script;
       },
-      preemptions + (harness::scale() > 1 ? 1 : 0) - (harness::sanitized ? 1 : 0), 5000000);
+      // The long form: one more, and some ten million runs for each of the larger scripts.
+      preemptions + (harness::scale() > 1 ? 1 : 0) - (harness::sanitized ? 1 : 0), harness::scale() > 1 ? 200000000 : 5000000);
   return result;
 }
 
@@ -476,8 +477,8 @@ struct Leased {
   Table<Stepped> mine;
   Table<Stepped>::Lease got{};
 
-  explicit Leased(Stage<Stepped>& stage) : s(stage), mine(stage.table) {
-    s.open({0, 0}, {160, 0}, {160, 0}, false, kEndNs);
+  explicit Leased(Stage<Stepped>& stage, uint64_t promiseNs = kEndNs) : s(stage), mine(stage.table) {
+    s.open({0, 0}, {160, 0}, {160, 0}, false, promiseNs);
     Stage<Stepped>::must(s.table.setFallback(s.a, 0, 4, s.clock()));
     Stage<Stepped>::must(s.table.setFallback(s.b, 10, 190, s.clock()));
     s.startNs = kFullNs;
@@ -538,6 +539,42 @@ TEST("a lease is not spent after a promise that lapsed was renewed") {
                s.acquire(s.b, 190);
              },
              [leased] { leased->ask(); }}};
+  });
+}
+
+TEST("a lease is not held on to beside what others have by then, whenever its target's burst is cut and raised again") {
+  holds(10, 200, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    const auto leased = std::make_shared<Leased>(s, 10 * Leased::kFullNs);
+    leased->lease();
+    return {{[leased] {
+               leased->lease();
+               leased->spend(leased->got.units);
+             },
+             [&s] {
+               s.allocate({0, 10}, {0, 200});
+               s.time.store(Leased::kFullNs, std::memory_order_relaxed);
+               s.acquire(s.b, 200);
+               s.allocate({0, 0}, {160, 0});
+             }}};
+  });
+}
+
+TEST("what is leased out of a deposit does not come back with it, whenever it is spent, settled and reclaimed") {
+  holds(10, 200, 2, [](Stage<Stepped>& s) -> Explorer::Script {
+    const auto leased = std::make_shared<Leased>(s, 10 * Leased::kFullNs);
+    s.allocate({10, 0}, {4, 0});
+    s.table.deposit(s.a, 140, 5 * kSecond, s.clock());
+    leased->lease();
+    s.table.setMayBorrow(s.b, true);
+    return {{[leased] {
+               leased->spend(leased->got.units);
+               leased->lease();
+             },
+             [&s] {
+               s.time.store(Leased::kFullNs, std::memory_order_relaxed);
+               s.table.reclaimExpired(s.clock());
+               s.acquire(s.b, 190);
+             }}};
   });
 }
 
