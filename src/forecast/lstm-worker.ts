@@ -1,8 +1,8 @@
-import { type ErrorRecord, toErrorRecord } from '../errors.js';
-import { placeHorizons } from '../learn/horizons.js';
-import { type ModelShape, outputCount } from '../learn/model.js';
+import { type ErrorRecord, ForetokenError, toErrorRecord } from '../errors.js';
+import { type GridPoint, placeHorizons } from '../learn/horizons.js';
+import type { ModelShape } from '../learn/model.js';
 import { RunGuard } from '../learn/run-guard.js';
-import { createSession, guardRuns, runSession, type Session, tensor } from '../learn/session.js';
+import { createSession, guardRuns, indices, runSession, type Session, type Tensor, tensor } from '../learn/session.js';
 import { FeatureBank, featureCount } from './features.js';
 import { quantileCount } from './forecaster.js';
 import { control, costs, type InferenceTask } from './inference-task.js';
@@ -21,13 +21,21 @@ class Engine {
   readonly #c: Float32Array;
   readonly #nextH: Float32Array;
   readonly #nextC: Float32Array;
+  /** Horizons of the model that are computed, and where those of the task lie among them. */
+  readonly #computed: readonly number[];
+  readonly #places: readonly GridPoint[];
+  /** Indices of the model's outputs at those. */
+  readonly #outputs: Tensor;
   readonly #grid: Float32Array;
   readonly #active = new Uint32Array(chunkRows);
   readonly #parameters: { version: number; values: Float32Array }[] = [];
 
   static async open(task: InferenceTask): Promise<Engine> {
     // The runtime takes no shared memory.
-    return new Engine(task, await createSession(new Uint8Array(task.graph).slice(), task.source));
+    const session = await createSession(new Uint8Array(task.graph).slice(), task.source);
+    if (!session.inputNames.includes('outputs'))
+      throw new ForetokenError('MODEL_UNAVAILABLE', `${task.source}: another version made this graph; train it anew`);
+    return new Engine(task, session);
   }
 
   private constructor(task: InferenceTask, session: Session) {
@@ -42,7 +50,15 @@ class Engine {
       Float32Array,
       Float32Array,
     ];
-    this.#grid = new Float32Array(chunkRows * outputCount(task.shape));
+    const { horizons } = task.shape;
+    const steps = task.horizonsMs.map((horizonMs) => horizonMs / task.stepMs);
+    const ends = placeHorizons(steps, horizons).flatMap(({ low, high, share }) => (share === 1 ? [high] : [low, high]));
+    const used = [...new Set(ends)].sort((a, b) => a - b);
+    this.#computed = used.map((index) => horizons[index]!);
+    this.#places = placeHorizons(steps, this.#computed);
+    const levels = [...Array(quantileCount).keys()];
+    this.#outputs = indices(used.flatMap((index) => levels.map((level) => index * quantileCount + level)));
+    this.#grid = new Float32Array(chunkRows * this.#computed.length * quantileCount);
   }
 
   async run(task: InferenceTask): Promise<void> {
@@ -117,7 +133,7 @@ class Engine {
 
   async #infer(parameters: Float32Array, count: number): Promise<void> {
     const { hidden, inputs } = this.#shape;
-    const outputs = outputCount(this.#shape);
+    const horizons = this.#computed.length;
     const view = (data: Float32Array, width: number) => tensor(data.subarray(0, count * width), [count, width]);
     await runSession(
       this.#session,
@@ -126,23 +142,25 @@ class Engine {
         h: view(this.#h, hidden),
         c: view(this.#c, hidden),
         parameters: tensor(parameters, [parameters.length]),
+        outputs: this.#outputs,
       },
-      { quantiles: view(this.#grid, outputs), nextH: view(this.#nextH, hidden), nextC: view(this.#nextC, hidden) },
+      {
+        quantiles: tensor(this.#grid.subarray(0, count * horizons * quantileCount), [count * horizons, quantileCount]),
+        nextH: view(this.#nextH, hidden),
+        nextC: view(this.#nextC, hidden),
+      },
     );
   }
 
   /** From quantiles over the scale at the grid's horizons to tokens/s at those asked for. */
   #publish(task: InferenceTask, results: Float32Array, count: number): void {
-    const grid = placeHorizons(
-      task.horizonsMs.map((horizon) => horizon / task.stepMs),
-      this.#shape.horizons,
-    );
-    const outputs = outputCount(this.#shape);
+    const places = this.#places;
+    const outputs = this.#computed.length * quantileCount;
     for (let i = 0; i < count; i++) {
       const row = this.#active[i]!;
       const toRate = (this.#bank.scale(row) * 1000) / task.stepMs;
-      let to = row * grid.length * quantileCount;
-      for (const { low, high, share } of grid) {
+      let to = row * places.length * quantileCount;
+      for (const { low, high, share } of places) {
         const near = i * outputs + low * quantileCount;
         const far = i * outputs + high * quantileCount;
         for (let level = 0; level < quantileCount; level++) {

@@ -66,14 +66,14 @@ export interface HeadValues {
  * Quantiles over a row's scale, [..., horizons, levels], from the hidden state and, past it, from the
  * features: q_l = Π_{k ≤ l} (1 + e^{r_k}) − 1. So they are positive and ordered by construction, small ones
  * are e^r, and a logarithmic feature can pass through as it is.
- * @param leading dims before the last, as the Reshape operator takes them
+ * @param leading dims before that of the levels, as the Reshape operator takes them
  */
 export function head(
   graph: Graph,
   hidden: string,
   features: string,
-  p: Parameters,
-  shape: ModelShape,
+  p: Pick<Parameters, 'hiddenToOutput' | 'inputToOutput' | 'outputBias'>,
+  levels: number,
   leading: readonly number[],
 ): HeadValues {
   const sum = graph.node('Add', [
@@ -81,9 +81,8 @@ export function head(
     graph.node('MatMul', [features, p.inputToOutput]),
   ]);
   const flat = graph.node('Add', [sum, p.outputBias]);
-  const { horizons, levels } = shape;
-  const raw = graph.node('Reshape', [flat, graph.integers([...leading, horizons.length, levels.length])]);
-  const exponent = graph.node('MatMul', [softplus(graph, raw), cumulative(graph, levels.length)]);
+  const raw = graph.node('Reshape', [flat, graph.integers([...leading, levels])]);
+  const exponent = graph.node('MatMul', [softplus(graph, raw), cumulative(graph, levels)]);
   const growth = graph.node('Exp', [graph.node('Min', [exponent, graph.constant(maxExponent)])]);
   const quantiles = graph.node('Sub', [growth, graph.constant(1)]);
   return { raw, exponent, growth, quantiles };

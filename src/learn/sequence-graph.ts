@@ -15,7 +15,7 @@ export function sequenceModel(shape: ModelShape): Uint8Array {
   const c0 = graph.input('c0', ['B', hidden]);
   const p = splitParameters(graph, graph.input('parameters', [parameterCount(shape)]), shape);
   const { h } = forward(graph, x, h0, c0, p, ['h']);
-  const { quantiles } = head(graph, h, x, p, shape, [0, 0]);
+  const { quantiles } = head(graph, h, x, p, shape.levels.length, [0, 0, shape.horizons.length]);
   graph.node('Reshape', [quantiles, graph.integers([0, 0, outputCount(shape)])], {}, 'quantiles');
   graph.output('quantiles', ['T', 'B', outputCount(shape)]);
   for (const state of ['hT', 'cT']) graph.output(state, ['B', hidden]);

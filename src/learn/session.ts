@@ -62,6 +62,9 @@ export const runSession = async (
 
 export const tensor = (data: Float32Array, dims: readonly number[]): Tensor => new ort.Tensor('float32', data, dims);
 
+export const indices = (values: readonly number[]): Tensor =>
+  new ort.Tensor('int64', BigInt64Array.from(values, BigInt), [values.length]);
+
 export const scalar = (value: number): Tensor => tensor(Float32Array.of(value), []);
 
 export const floats = (value: Tensor | undefined): Float32Array => value!.data as Float32Array;

@@ -31,7 +31,7 @@ export function trainingModel(shape: ModelShape, element: 'float32' | 'float64' 
   const kept = forward(graph, x, h0, c0, p, ['i', 'o', 'f', 'g', 'previousC', 'tanhC', 'h', 'previousH']);
   graph.output('hT', ['B', hidden]);
   graph.output('cT', ['B', hidden]);
-  const outputs = head(graph, kept.h, x, p, shape, [0, 0]);
+  const outputs = head(graph, kept.h, x, p, shape.levels.length, [0, 0, shape.horizons.length]);
   const dRaw = lossAndItsGradient(graph, outputs, y, weight, shape);
   const dHidden = graph.node('MatMul', [dRaw, graph.node('Transpose', [p.hiddenToOutput], { perm: [1, 0] })]);
   const dGates = backward(graph, dHidden, kept, p);

@@ -38,8 +38,8 @@ export class Graph {
     this.element = element;
   }
 
-  input(name: string, dims: readonly Dimension[]): string {
-    this.#inputs.push(describe(name, this.element, dims));
+  input(name: string, dims: readonly Dimension[], element: ElementType = this.element): string {
+    this.#inputs.push(describe(name, element, dims));
     return name;
   }
 

@@ -6,6 +6,7 @@ import { quantileCount } from '../../src/forecast/forecaster.js';
 import { LstmForecaster, type LstmOptions, shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
 import { readWeights } from '../../src/learn/model.js';
 import { Random } from '../../src/learn/random.js';
+import { sequenceModel } from '../../src/learn/sequence-graph.js';
 
 const open: LstmForecaster[] = [];
 const openForecaster = async (options: Partial<LstmOptions> = {}) => {
@@ -69,6 +70,33 @@ describe('the LSTM forecaster', () => {
     const frame = await forecaster.step(Float64Array.of(0, 5), 2);
     expect([...frame.quantiles.slice(0, 2 * quantileCount)]).toEqual(new Array(2 * quantileCount).fill(0));
     expect(frame.quantiles[2 * quantileCount]).toBeGreaterThan(0);
+  });
+
+  it('forecasts a horizon the same whichever others are asked for', async () => {
+    const all = [500, 1000, 2000, 5000, 8000, 10_000, 30_000, 45_000, 60_000, 150_000, 300_000, 900_000];
+    const expected = await run(await openForecaster({ horizonsMs: all }), 20);
+    for (const horizonsMs of [[5000], [900_000], [500, 300_000], [8000, 45_000], [30_000, 5000]]) {
+      const quantiles = await run(await openForecaster({ horizonsMs }), 20);
+      for (let row = 0; row < 4; row++)
+        for (const [h, horizon] of horizonsMs.entries())
+          for (let q = 0; q < quantileCount; q++) {
+            const other = expected[(row * all.length + all.indexOf(horizon)) * quantileCount + q]!;
+            const own = quantiles[(row * horizonsMs.length + h) * quantileCount + q]!;
+            expect(own / other).toBeCloseTo(1, 5);
+          }
+    }
+  });
+
+  it('refuses a graph that cannot be asked for some horizons only', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'foretoken-model-'));
+    onTestFinished(() => rm(folder, { recursive: true, force: true }));
+    const weights = await readWeights(weightsPathOf(shippedModelPath));
+    const modelPath = join(folder, 'other.onnx');
+    await writeFile(modelPath, sequenceModel(weights.shape));
+    await expect(openForecaster({ modelPath, weights })).rejects.toMatchObject({
+      code: 'MODEL_UNAVAILABLE',
+      message: expect.stringContaining(modelPath),
+    });
   });
 
   it('says which file is missing or corrupt', async () => {
