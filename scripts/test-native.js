@@ -1,6 +1,7 @@
 // The C++ core's tests, without Node: configured by CMake into build/native-<name>/, once plain and once for
 // each sanitizer the compiler has. `--only plain|asan|tsan` picks one, `--long` runs ten times the random
-// tests, anything else is passed on as a part of the sentence of the tests to run.
+// tests and tries interleavings with one more preemption, a quarter of an hour in all; anything else is passed on as a
+// part of the sentence of the tests to run.
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
