@@ -1,5 +1,5 @@
 import type { Allocator } from './allocator.js';
-import { claimsOf, exactSum, fill, trim } from './fill.js';
+import { claimsOf, exactSum, fill, isGivenOut, shareRest, trim } from './fill.js';
 
 /** Part of its fair share that each is guaranteed; the rest is for whoever has credits. Karma's α. */
 const guaranteedPart = 0.5;
@@ -115,15 +115,8 @@ export const credit: Allocator = (request) => {
   let rates = base;
   for (let i = 0; i < count; i++) rates[i]! += taken[i]!;
   // Those without weight take part only now; and what nobody asks for is shared for nothing.
-  for (const [rest, most] of [
-    [undefined, wanted],
-    [weight, limit],
-    [undefined, limit],
-  ] as const) {
-    if (exactSum(rates) >= ratePerSec * (1 - 1e-12)) break;
-    rates = fill(rates, rest ?? new Float64Array(count).fill(1), rates, most, ratePerSec);
-  }
-  return trim(rates, ratePerSec);
+  if (!isGivenOut(rates, ratePerSec)) rates = fill(rates, new Float64Array(count).fill(1), rates, wanted, ratePerSec);
+  return trim(shareRest(rates, weight, limit, ratePerSec), ratePerSec);
 
   function settleTerms(): void {
     const offered = new Float64Array(count);

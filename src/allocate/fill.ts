@@ -147,6 +147,28 @@ function middleOf(low: number, high: number): number {
   return Math.sqrt(Math.max(low, Number.MIN_VALUE)) * Math.sqrt(high);
 }
 
+/** Whether nothing of a rate is left but what rounding may have kept. */
+export const isGivenOut = (rates: Float64Array, ratePerSec: number): boolean =>
+  exactSum(rates) >= ratePerSec * (1 - 1e-12);
+
+/**
+ * Shares what is left of a rate by weight, and what nobody with a weight may take, equally.
+ * @param most of each
+ */
+export function shareRest(
+  rates: Float64Array<ArrayBuffer>,
+  weight: Float64Array,
+  most: Float64Array,
+  ratePerSec: number,
+): Float64Array<ArrayBuffer> {
+  let shared = rates;
+  for (const by of [weight, undefined]) {
+    if (isGivenOut(shared, ratePerSec)) break;
+    shared = fill(shared, by ?? new Float64Array(shared.length).fill(1), shared, most, ratePerSec);
+  }
+  return shared;
+}
+
 /**
  * Fills buckets up to sizes in the proportion of `claims`: gives max(0, c · claim - held), with the one c at which
  * the gifts add up to the budget. Whoever already has more than its size drops out, which lowers c for the others, so

@@ -1,5 +1,5 @@
 import type { Allocator } from './allocator.js';
-import { claimsOf, exactSum, fill, trim } from './fill.js';
+import { claimsOf, fill, shareRest, trim } from './fill.js';
 
 /**
  * Each gets its floor; the rest is shared in proportion to weight × demand, or to weight alone when nobody
@@ -17,10 +17,6 @@ export const proportional: Allocator = (request) => {
   const pull = new Float64Array(count);
   if (largestDemand > 0)
     for (let i = 0; i < count; i++) pull[i] = (demand[i]! / largestDemand) * (weight[i]! / (heaviest || 1));
-  let rates = fill(floor, pull, floor, limit, ratePerSec);
-  for (const rest of [weight, undefined]) {
-    if (exactSum(rates) >= ratePerSec * (1 - 1e-12)) break;
-    rates = fill(rates, rest ?? new Float64Array(count).fill(1), rates, limit, ratePerSec);
-  }
-  return trim(rates, ratePerSec);
+  const rates = fill(floor, pull, floor, limit, ratePerSec);
+  return trim(shareRest(rates, weight, limit, ratePerSec), ratePerSec);
 };
