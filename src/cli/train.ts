@@ -30,7 +30,8 @@ Trains the forecasting model on generated workloads, on the traces given and on 
   --steps N        most training steps; training stops earlier when validation gets no better
                    (default: 8000; with --history 1500)
   --hidden N       size of the model's state per target (default: 48)
-  --workloads N    generated workloads (default: 240; with --history 20)
+  --workloads N    generated workloads, about 8 MB of memory each (default: 240; with
+                   --history 20)
   --seed N         the same seed and data give the same model (default: 1)
   --help
 

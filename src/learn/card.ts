@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import { featureMeanings, featureVersion } from '../forecast/features.js';
 import { quantileLevels } from '../forecast/forecaster.js';
+import { generatedRows } from './curriculum.js';
 import { horizonGrid } from './model.js';
 import type { UnseenScore } from './report.js';
 
@@ -30,7 +31,7 @@ const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
 export function modelCard(facts: CardFacts): string {
   const { traces, periodsMs, part, hidden, workloads, seed, validation, curve, bytes, seconds } = facts;
   const data = [
-    workloads > 0 ? `${workloads} generated workloads of 16 targets (\`src/workload/generator.ts\`)` : '',
+    workloads > 0 ? `${workloads} generated workloads of ${generatedRows} targets (\`src/workload/generator.ts\`)` : '',
     traces.length > 0
       ? `${traces.map((trace) => basename(trace)).join(', ')}: the first ${percent(part)} of each by duration, in requests and, where known, in bytes; the last fifth of that only to know when to stop`
       : '',

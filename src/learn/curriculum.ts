@@ -81,6 +81,9 @@ function together(series: DemandSeries, groups: number, seed: number): DemandSer
   return { ...series, name: `${series.name}, together`, rows: groups, data };
 }
 
+/** Targets of a generated workload. */
+export const generatedRows = 16;
+
 /**
  * Generated workloads, each with its own seed, tempo and mix of behaviours. They are long rather than wide: a level that
  * changes and an average over a thousand steps take thousands of steps to be seen.
@@ -89,20 +92,24 @@ export function generatedLessons(count: number, stepsMs: readonly number[], seed
   const random = new Random(seed);
   return Array.from({ length: count }, (_, i) => {
     const stepMs = stepsMs[i % stepsMs.length]!;
-    const rows = 16;
     // Longer steps see slower things; the slow ones still happen in fewer steps than at 1 s.
     const timeScale = (stepMs / 1000) ** 0.7 * random.logBetween(0.5, 2);
     const known: readonly Behaviour[] = [...behaviours, ...furtherBehaviours];
     const mix = random.uniform() < 0.5 ? known : Array.from({ length: 3 }, () => random.pick(known));
     const workload = new Workload({
       seed: random.index(2 ** 31),
-      targets: rows,
+      targets: generatedRows,
       timeScale,
       mix,
       turnover: true,
       ratePerSec: [0.03, 200],
     });
     const data = workload.series(steps, stepMs, random.uniform() < 0.3 ? 'bytes' : 'requests');
-    return lesson({ name: `generated ${i} at ${stepMs / 1000} s`, stepMs, rows, steps, data }, steps, 0.5, false);
+    return lesson(
+      { name: `generated ${i} at ${stepMs / 1000} s`, stepMs, rows: generatedRows, steps, data },
+      steps,
+      0.5,
+      false,
+    );
   });
 }
