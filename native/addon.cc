@@ -492,6 +492,14 @@ double* doubles(const Napi::CallbackInfo& info, size_t i, size_t least) {
   return info[i].As<Napi::Float64Array>().Data();
 }
 
+// The same of a Uint8Array argument.
+uint8_t* bytes(const Napi::CallbackInfo& info, size_t i, size_t least) {
+  if (i >= info.Length() || !info[i].IsTypedArray()) return nullptr;
+  const auto array = info[i].As<Napi::TypedArray>();
+  if (array.TypedArrayType() != napi_uint8_array || array.ElementLength() < least) return nullptr;
+  return info[i].As<Napi::Uint8Array>().Data();
+}
+
 // Returns the handle, or a negative status.
 Napi::Value addTarget(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
@@ -612,14 +620,18 @@ Napi::Value tick(const Napi::CallbackInfo& info) {
   return status(info, kOk);
 }
 
-// (shares Float64Array [slot], count), tokens
+// (shares Float64Array [slot], count, stock, mayTakeStock Uint8Array [slot]), tokens
 Napi::Value setBorrowShares(const Napi::CallbackInfo& info) {
   Attachment& a = self(info);
   if (!a.open()) return status(info, kClosed);
   const uint32_t count = countOf(info, 1, a.table.highWater());
   const double* shares = doubles(info, 0, count);
-  if (count == 0 || !shares || !std::all_of(shares + 1, shares + count, isAmount)) return status(info, kInvalid);
-  return status(info, a.table.setBorrowShares(count, [&](uint32_t i) { return static_cast<int64_t>(a.region->units(shares[i])); }));
+  const double stock = number(info, 2);
+  const uint8_t* mayTakeStock = bytes(info, 3, count);
+  if (count == 0 || !shares || (stock != 0 && !mayTakeStock) || !isAmount(stock) || !std::all_of(shares + 1, shares + count, isAmount)) return status(info, kInvalid);
+  return status(info, a.table.setBorrowShares(
+                          count, a.region->units(stock), [&](uint32_t i) { return static_cast<int64_t>(a.region->units(shares[i])); },
+                          [&](uint32_t i) { return mayTakeStock && mayTakeStock[i] != 0; }));
 }
 
 Napi::Value setMayBorrow(const Napi::CallbackInfo& info) {

@@ -12,7 +12,7 @@
 namespace foretoken {
 
 inline constexpr uint64_t kMagic = 0x31304E4B544F4652ull;  // "RFOTKN01" read as little-endian bytes
-inline constexpr uint32_t kAbi = 9;
+inline constexpr uint32_t kAbi = 10;
 inline constexpr uint32_t kMaxCapacity = (1u << 24) - 2;
 
 // Threads beyond these count in the tallies, and cannot lease.
@@ -84,6 +84,9 @@ inline constexpr uint64_t kLeased = 8;  // some thread has held a lease of it: s
 inline constexpr unsigned kNextShift = 8;
 inline constexpr uint32_t kIndexMask = (1u << 24) - 1;
 
+// A bit of Tally::borrowShare beside the units: the target may take the reservoir's stock too.
+inline constexpr int64_t kMayTakeStock = int64_t{1} << 62;
+
 // Rates and bursts are stored in 32 bits: 26 bits of mantissa, 6 of exponent, rounded down. Decoded they
 // are integers, so sums over them are exact; rounding down can only leave tokens unallocated
 // (at most 2^-25 of each), never exceed a sum.
@@ -129,7 +132,7 @@ struct alignas(64) Tally {
   Atomic<uint64_t> denied;
   Atomic<uint64_t> deniedTokens;
   Atomic<uint64_t> borrowedTokens;
-  Atomic<int64_t> borrowShare;   // token units left to borrow in this tick
+  Atomic<int64_t> borrowShare;   // token units left to borrow in this tick, and kMayTakeStock
   Atomic<uint64_t> fallback;     // rate code in the low half, burst code in the high half
   Atomic<uint64_t> waitUntilNs;  // while later than now, requests wait in line and newcomers are denied
 };
@@ -215,7 +218,8 @@ struct Header {
   Atomic<uint64_t> virtualNs;
   Atomic<uint64_t> latestNs;  // no request took tokens later than this
   Atomic<uint64_t> tickedNs;  // until here ticks have handed on: a request with an older reading is decided as of then
-  uint8_t pad1[24];
+  Atomic<uint64_t> stock;     // units that borrowers leave in the reservoir unless they may take them
+  uint8_t pad1[16];
 
   // The control plane's own.
   Atomic<uint64_t> writerLock;     // identity of the process that changes something, 0 when free
@@ -275,7 +279,7 @@ static_assert(sizeof(PlainCompletion) == 32 && sizeof(PlainLane) == 16);
 static_assert(sizeof(PlainLine) == 16 && sizeof(PlainUncharged) == 32);
 static_assert(offsetof(PlainHeader, magic) == 0 && offsetof(PlainHeader, abi) == 8 && offsetof(PlainHeader, capacity) == 16);
 static_assert(offsetof(PlainHeader, regionBytes) == 32 && offsetof(PlainHeader, originNs) == 56 && offsetof(PlainHeader, ready) == 80);
-static_assert(offsetof(PlainHeader, validUntil) == 128 && offsetof(PlainHeader, tickedNs) == 160 && offsetof(PlainHeader, writerLock) == 192);
+static_assert(offsetof(PlainHeader, validUntil) == 128 && offsetof(PlainHeader, tickedNs) == 160 && offsetof(PlainHeader, stock) == 168 && offsetof(PlainHeader, writerLock) == 192);
 static_assert(offsetof(PlainHeader, highWater) == 224 && offsetof(PlainHeader, controllerTerm) == 280);
 static_assert(offsetof(PlainHeader, changes) == 312 && offsetof(PlainHeader, seats) == 400 && offsetof(PlainHeader, members) == 1424 && offsetof(PlainHeader, laneOwners) == 2448);
 

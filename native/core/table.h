@@ -303,8 +303,9 @@ class Table {
     const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
     if (slot.index != kReservoir && (meta & kMayBorrow) && out.waitNs > 0) {
       // Whoever may borrow can also be served by the reservoir; its share is set anew every tick.
+      const bool leavesStock = nowNs <= peekValidUntil() && !(tallies_[slot.index].borrowShare.load(std::memory_order_relaxed) & kMayTakeStock);
       Peek reservoir{};
-      peek({kReservoir, 0}, cost, nowNs, reservoir);
+      peek({kReservoir, 0}, cost + (leavesStock ? stockFor(cost, nowNs) : 0), nowNs, reservoir);
       out.waitNs = std::min(out.waitNs, reservoir.waitNs);
     }
     if (meta & kHasLimit) {
@@ -962,19 +963,24 @@ class Table {
     return {returned, reservoir.level, levels + returned, kOk};
   }
 
-  // What each slot below `count` may borrow until this is said again; `unitsOf` is asked for each.
-  template <class Fn>
-  Status setBorrowShares(uint32_t count, Fn&& unitsOf) noexcept {
+  // What each slot below `count` may borrow until this is said again, and what is left in the reservoir for those who
+  // may take the stock; `unitsOf` and `mayTakeStock` are asked for each.
+  template <class Fn, class May>
+  Status setBorrowShares(uint32_t count, uint64_t stock, Fn&& unitsOf, May&& mayTakeStock) noexcept {
     return exclusively([&] {
-      for (uint32_t i = 1; i < count; ++i) setBorrowShare(i, unitsOf(i));
+      setStock(stock);
+      for (uint32_t i = 1; i < count; ++i) setBorrowShare(i, unitsOf(i), mayTakeStock(i));
       return kOk;
     });
   }
 
-  void setBorrowShare(uint32_t index, int64_t units) noexcept {
+  void setBorrowShare(uint32_t index, int64_t units, bool mayTakeStock = false) noexcept {
     // relaxed: a request that sees the old share borrows within the old share.
-    tallies_[index].borrowShare.store(units, std::memory_order_relaxed);
+    tallies_[index].borrowShare.store(std::min(units, kMayTakeStock - 1) | (mayTakeStock ? kMayTakeStock : 0), std::memory_order_relaxed);
   }
+
+  // relaxed: as the shares.
+  void setStock(uint64_t units) noexcept { h_->stock.store(units, std::memory_order_relaxed); }
 
   // What holds without a controller. The reservoir's fallback is whatever the targets leave.
   template <class Clock>
@@ -1446,9 +1452,10 @@ class Table {
       // relaxed: the share is a budget of its own; the reservoir's word decides.
       int64_t share = tally.borrowShare.load(std::memory_order_relaxed);
       for (int tries = 0;; ++tries) {
-        if (share < wanted + static_cast<int64_t>(ahead) || tries == kAcquireTries) return cost > capOf(kReservoir, nowNs) ? kTooLarge : kDenied;
+        if ((share & ~kMayTakeStock) < wanted + static_cast<int64_t>(ahead) || tries == kAcquireTries) return cost > capOf(kReservoir, nowNs) ? kTooLarge : kDenied;
         if (tally.borrowShare.compare_exchange_weak(share, share - wanted, std::memory_order_relaxed, std::memory_order_relaxed)) break;
       }
+      if (!(share & kMayTakeStock)) ahead += stockFor(cost, nowNs);
     }
     const int32_t decision = take(buckets_[kReservoir], &tallies_[kReservoir], kReservoir, 0, cost, nowNs, validUntil, ahead);
     if (decision == kOwn) {
@@ -1457,6 +1464,13 @@ class Table {
     }
     if (shared) tally.borrowShare.fetch_add(wanted, std::memory_order_relaxed);
     return decision;
+  }
+
+  // What a borrower without a claim on the stock leaves in the reservoir. A full one serves whatever it can hold.
+  uint64_t stockFor(uint64_t cost, uint64_t nowNs) const noexcept {
+    // relaxed: as the shares.
+    const uint64_t stock = h_->stock.load(std::memory_order_relaxed);
+    return stock ? std::min(stock, less(capOf(kReservoir, nowNs), cost)) : 0;
   }
 
   // Adds up to `units`; returns what found no room. A bucket under contention keeps trying within a bound,

@@ -75,7 +75,8 @@ void step(World& w, Random& r, const Profile& profile) {
     // A sequence of its own for the controller's clock, so that the operations of a seed stay what they were.
     Random clocks(w.now());
     w.tick(clocks.oneIn(4) ? clocks.magnitude(profile.leapBits) : 0);
-    for (const uint32_t k : live) w.setShare(k, r.below(burst + 1));
+    w.setStock(clocks.oneIn(2) ? clocks.below(burst + 1) : 0);
+    for (const uint32_t k : live) w.setShare(k, r.below(burst + 1), clocks.oneIn(2));
   } else if (op < 88) {
     note("allocate");
     const uint32_t count = static_cast<uint32_t>(r.oneIn(4) ? 1 + r.below(w.table.highWater()) : w.table.highWater());

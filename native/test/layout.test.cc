@@ -25,6 +25,7 @@ TEST("every field of the header lies where the README says") {
   CHECK_EQ(offsetof(PlainHeader, virtualNs), 144u);
   CHECK_EQ(offsetof(PlainHeader, latestNs), 152u);
   CHECK_EQ(offsetof(PlainHeader, tickedNs), 160u);
+  CHECK_EQ(offsetof(PlainHeader, stock), 168u);
   CHECK_EQ(offsetof(PlainHeader, writerLock), 192u);
   CHECK_EQ(offsetof(PlainHeader, resourceRate), 200u);
   CHECK_EQ(offsetof(PlainHeader, resourceBurst), 208u);

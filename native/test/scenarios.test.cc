@@ -296,6 +296,22 @@ TEST("what idle buckets overflow is lent within a tick") {
   CHECK_GE(got, 10 * rate - 2 * rate / 10);
 }
 
+TEST("what is kept in the reservoir serves those who may take it, and a full one whoever asks for less than it holds") {
+  const uint64_t rate = 1000, burst = 1000;
+  World w = worldWith(rate, burst, {{0, 0}, {0, 0}});
+  w.advance(10 * kSecond);
+  w.setStock(600);
+  w.setShare(1, 5000);
+  w.setShare(2, 5000, true);
+  CHECK_EQ(w.acquire(1, 900), static_cast<int32_t>(kBorrowed));
+  w.advance(kSecond / 2);
+  CHECK_EQ(w.acquire(1, 100), static_cast<int32_t>(kDenied));
+  w.advance(kSecond / 10);
+  CHECK_EQ(w.acquire(1, 100), static_cast<int32_t>(kBorrowed));
+  CHECK_EQ(w.acquire(1, 1), static_cast<int32_t>(kDenied));
+  CHECK_EQ(w.acquire(2, 600), static_cast<int32_t>(kBorrowed));
+}
+
 TEST("what full buckets in use clip is lent within a tick too") {
   // Two of three ask every millisecond for a tenth of what they have: each request clips a full bucket.
   const uint64_t rate = 3000000, burst = 3000000, tickNs = kSecond / 10;

@@ -33,6 +33,7 @@ class World {
     uint64_t chargedBeyond = 0;    // charged after the fact and not refunded
     uint64_t admitted = 0, denied = 0, tokens = 0, deniedTokens = 0, borrowed = 0;
     int64_t share = kLevelLimit;  // none set yet
+    bool mayTakeStock = false;
     uint64_t waitUntilNs = 0;
     Mode mode = Mode::kEnforce;
     uint64_t passed = 0, passedTokens = 0, unmetered = 0, unmeteredTokens = 0;
@@ -451,9 +452,15 @@ class World {
     check();
   }
 
-  void setShare(uint32_t index, uint64_t share) {
-    table.setBorrowShare(index, static_cast<int64_t>(share));
+  void setShare(uint32_t index, uint64_t share, bool mayTakeStock = false) {
+    table.setBorrowShare(index, static_cast<int64_t>(share), mayTakeStock);
     targets.at(index).share = static_cast<int64_t>(share);
+    targets.at(index).mayTakeStock = mayTakeStock;
+  }
+
+  void setStock(uint64_t units) {
+    table.setStock(units);
+    stock_ = units;
   }
 
   // What a handle that was never given out, or is no longer, must not move.
@@ -611,7 +618,9 @@ class World {
     // What has been given nothing yet says nothing about what it may come to have.
     const int32_t denied = cost > (most > 0 ? most : resourceBurst()) ? kTooLarge : kDenied;
     if (!t.mayBorrow) return denied;
-    if ((!shareHolds(at) || t.share >= static_cast<int64_t>(cost)) && pool.level >= static_cast<int64_t>(cost)) return kBorrowed;
+    const uint64_t cap = pool.burst + pool.deposit;
+    const uint64_t left = !shareHolds(at) || t.mayTakeStock || cost > cap ? 0 : std::min(stock_, cap - cost);
+    if ((!shareHolds(at) || t.share >= static_cast<int64_t>(cost)) && pool.level >= static_cast<int64_t>(cost + left)) return kBorrowed;
     return denied;
   }
 
@@ -743,7 +752,7 @@ class World {
   std::array<Tab, kHolders> holders_;
   std::array<std::map<uint32_t, Holding>, kHolders> held_;
   uint32_t capacity_;
-  uint64_t now_ = 1, validUntilNs_ = 0, admittedTokens_ = 0;
+  uint64_t now_ = 1, validUntilNs_ = 0, admittedTokens_ = 0, stock_ = 0;
   uint64_t tickedNs_ = 1;  // when the last tick ended
   uint64_t lastTakenNs_ = 0;
   bool returning_ = false;

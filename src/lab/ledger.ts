@@ -66,8 +66,8 @@ export class Ledger implements ControlledTable {
     return this.#table.peek(handle, cost);
   }
 
-  setBorrowShares(shares: Float64Array, slots: number): void {
-    this.#table.setBorrowShares(shares, slots);
+  setBorrowShares(shares: Float64Array, slots: number, stock?: number, mayTakeStock?: Uint8Array): void {
+    this.#table.setBorrowShares(shares, slots, stock, mayTakeStock);
   }
 
   setResource(ratePerSec: number, burst: number): void {

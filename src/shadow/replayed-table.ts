@@ -210,8 +210,8 @@ export class ReplayedTable implements ControlledTable {
     return this.table.reclaimExpired();
   }
 
-  setBorrowShares(shares: Float64Array, slots: number): void {
-    this.table.setBorrowShares(shares, slots);
+  setBorrowShares(shares: Float64Array, slots: number, stock?: number, mayTakeStock?: Uint8Array): void {
+    this.table.setBorrowShares(shares, slots, stock, mayTakeStock);
   }
 
   setResource(ratePerSec: number, burst: number): void {

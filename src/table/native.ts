@@ -44,7 +44,7 @@ export interface NativeTable {
   withdraw(handle: number): number;
   reclaimExpired(): number;
   tick(out: Float64Array): number;
-  setBorrowShares(shares: Float64Array, count: number): number;
+  setBorrowShares(shares: Float64Array, count: number, stock: number, mayTakeStock: Uint8Array | undefined): number;
   setMayBorrow(handle: number, may: 0 | 1): number;
   setMode(handle: number, mode: number): number;
   modeOf(handle: number): number;

@@ -448,9 +448,13 @@ export class BucketTable {
     return { returned: this.#tickOut[0]!, reservoir: this.#tickOut[1]!, levels: this.#tickOut[2]! };
   }
 
-  /** What each slot may borrow until this is set again, tokens. */
-  setBorrowShares(shares: Float64Array, slots: number): void {
-    this.#check(this.#native.setBorrowShares(shares, slots), 'setBorrowShares');
+  /**
+   * What each slot may borrow until this is set again, tokens.
+   * @param stock tokens that borrowers leave in the reservoir, as far as it can hold them beside a request
+   * @param mayTakeStock per slot: not 0 where the stock may be borrowed too; default nobody
+   */
+  setBorrowShares(shares: Float64Array, slots: number, stock = 0, mayTakeStock?: Uint8Array): void {
+    this.#check(this.#native.setBorrowShares(shares, slots, stock, mayTakeStock), 'setBorrowShares');
   }
 
   setMayBorrow(handle: Handle, may: boolean): void {
