@@ -5,8 +5,7 @@ export interface Needs {
   count: number;
   /** What each can use: what its bucket lacks and what it is seen to ask for. */
   needPerSec: Float64Array;
-  /** What each was planned to have, together at most `ratePerSec`. */
-  plannedPerSec: Float64Array;
+  /** What each has in any case, together at most `ratePerSec`. */
   floorPerSec: Float64Array;
   weights: Float64Array;
   /** What each may have before others, because it took less than its share until now. */
@@ -17,16 +16,16 @@ export interface Needs {
 /**
  * Rates until the next tick where a reservoir cannot hold what is to be lent: what a full bucket in no use would let
  * overflow flows to those who are short instead, first as far as their savings, then by weight, max-min.
- * @param out receives the rates, each at least its floor or plan, whichever is less
+ * @param out receives the rates, each at least its floor
  * @returns what nobody can use, tokens/s
  */
 export function lendRates(needs: Needs, out: Float64Array): number {
-  const { count, needPerSec, plannedPerSec, floorPerSec, weights, savedPerSec, ratePerSec } = needs;
+  const { count, needPerSec, floorPerSec, weights, savedPerSec, ratePerSec } = needs;
   const wants = new Float64Array(count);
   const shares = new Float64Array(count);
   let left = ratePerSec;
   for (let i = 0; i < count; i++) {
-    out[i] = Math.min(plannedPerSec[i]!, Math.max(floorPerSec[i]!, needPerSec[i]!));
+    out[i] = floorPerSec[i]!;
     left -= out[i]!;
   }
   for (const most of [savedPerSec, needPerSec]) {

@@ -5,8 +5,9 @@ export interface Spending {
   count: number;
   /** What each is seen to ask for, tokens/s. */
   demandPerSec: Float64Array;
-  /** What each was served, tokens. */
+  /** What each was served, and what it asked for, tokens. */
   used: Float64Array;
+  asked: Float64Array;
   /** 0 where there is nobody. */
   weights: Float64Array;
   /** Of the resource: tokens/s, tokens. */
@@ -23,14 +24,17 @@ export interface Spending {
  */
 export class Savings {
   tokens = new Float64Array(64);
+  /** What each saved in a second at least as long as it was served nothing, tokens/s. */
+  sharePerSec = new Float64Array(64);
   #wants = new Float64Array(64);
   #fair = new Float64Array(64);
 
-  book({ count, demandPerSec, used, weights, ratePerSec, burst, seconds }: Spending): void {
+  book({ count, demandPerSec, used, asked, weights, ratePerSec, burst, seconds }: Spending): void {
     if (count > this.tokens.length) {
       const grown = new Float64Array(count * 2);
       grown.set(this.tokens);
       this.tokens = grown;
+      this.sharePerSec = new Float64Array(count * 2);
       this.#wants = new Float64Array(count * 2);
       this.#fair = new Float64Array(count * 2);
     }
@@ -42,8 +46,11 @@ export class Savings {
     for (let i = 1; i < count; i++) {
       // Where all are served in full there is no level: anybody could have had everything.
       const perSec = !(weights[i]! > 0) ? 0 : left > 0 ? ratePerSec : levelPerWeight * weights[i]!;
+      this.sharePerSec[i] = perSec;
       const most = (perSec * burst) / ratePerSec;
-      this.tokens[i] = Math.max(0, Math.min(most, this.tokens[i]! + perSec * seconds - used[i]!));
+      // Who asks for its share and is not served leaves it to nobody.
+      const spent = Math.max(used[i]!, Math.min(asked[i]!, perSec * seconds));
+      this.tokens[i] = Math.max(0, Math.min(most, this.tokens[i]! + perSec * seconds - spent));
     }
   }
 

@@ -45,6 +45,11 @@ export interface FastLoopOptions {
  * chance now and then, and whoever always is must not have taken everything by then.
  */
 const headroom = 0.25;
+/** Most of a small reservoir that is kept for those with savings; how fast it is tried again after it cost flow, a tick. */
+const mostKept = 0.4;
+const keptGain = 0.001;
+/** A reservoir of which less can be kept does not pass on what flows through it in time. */
+const leastPassing = 0.05;
 /** Observed excess over a forecast loses half of itself each step: the forecaster has seen it by then. */
 const extraDecay = 0.5;
 
@@ -88,6 +93,14 @@ export class FastLoop {
    */
   #unspent = new Float64Array(64);
   #meanCost = 1;
+  #mayTakeStock = new Uint8Array(64);
+  /** Demand in the last tick, and what is lent for in the next beside what buckets lack, tokens/s. */
+  #earlierPerSec = new Float64Array(64);
+  #expectedPerSec = new Float64Array(64);
+  /** Part of the reservoir that can be kept without letting it run over. */
+  #keptPart = mostKept;
+  /** What each got less than others of its weight of what flows, tokens; below 0: more. */
+  #behind = new Float64Array(64);
 
   constructor(table: ControlledTable, roster: Roster, options: FastLoopOptions) {
     this.#table = table;
@@ -187,6 +200,9 @@ export class FastLoop {
     this.#savings.reset(slot);
     this.#planned = new Float64Array(0);
     this.#flow[slot] = 0;
+    this.#behind[slot] = 0;
+    this.#earlierPerSec[slot] = 0;
+    this.#expectedPerSec[slot] = 0;
     this.extraPerSec[slot] = 0;
     this.depositUntilMs[slot] = 0;
     this.correctedTokens[slot] = 0;
@@ -214,6 +230,10 @@ export class FastLoop {
     this.extraPerSec = bigger(this.extraPerSec);
     this.depositUntilMs = bigger(this.depositUntilMs);
     this.correctedTokens = bigger(this.correctedTokens);
+    this.#mayTakeStock = new Uint8Array(slots * 2);
+    this.#behind = bigger(this.#behind);
+    this.#earlierPerSec = bigger(this.#earlierPerSec);
+    this.#expectedPerSec = bigger(this.#expectedPerSec);
     this.#monitor.grow(slots);
   }
 
@@ -270,49 +290,135 @@ export class FastLoop {
     }
     const { reservoir } = this.#table.tick();
     this.readLevels();
-    const { ratePerSec, burst } = this.#table.peek(0, 1) ?? { ratePerSec: 0, burst: 0 };
     const tickS = view.tickMs / 1000;
     this.#book(tickS);
-    // What is kept for those with savings costs no flow as long as a whole tick's tokens find room above it.
-    const stock = Math.max(0, burst - this.ratePerSec * tickS);
-    for (let i = 0; i < view.slots; i++) {
-      this.#short[i] = this.#roster.live[i] ? view.denied[i]! + view.borrowed[i]! + headroom * view.demand[i]! : 0;
-      this.#unspent[i] = Math.min(Math.max(0, this.#flow[i]! - view.borrowed[i]!), view.denied[i]!);
+    const burst = this.#table.peek(0, 1)?.burst ?? 0;
+    this.#learnPassing(reservoir, burst);
+    for (let i = 1; i < view.slots; i++) {
+      const demandPerSec = view.demand[i]! / tickS;
+      // What came in one tick only is over as often as not, and what is lent to a full bucket is lost.
+      this.#expectedPerSec[i] = Math.min(demandPerSec, this.#earlierPerSec[i]!);
+      this.#earlierPerSec[i] = demandPerSec;
     }
+    if (this.#lendsRates(burst) && this.#planned.length >= 2 * view.slots) this.#lendAnew(burst);
+    const ratePerSec = this.#table.peek(0, 1)?.ratePerSec ?? 0;
+    // What is kept for those with savings costs no flow as long as what comes between two requests finds room above it,
+    // and what a tick hands on beside what was admitted since the last: twice a tick's tokens together.
+    const room = burst - Math.min(2 * this.ratePerSec * tickS, burst * (1 - this.#keptPart));
+    let saved = 0;
+    for (let i = 0; i < view.slots; i++) {
+      if (this.#roster.live[i] && this.#hasSaved(i)) saved += this.#savings.tokens[i]!;
+      // Those with savings come first anyway.
+      const isShort = this.#roster.live[i] && !this.#hasSaved(i);
+      this.#short[i] = isShort ? view.denied[i]! + view.borrowed[i]! + headroom * view.demand[i]! : 0;
+      // Who was served something waits for no more than a request costs.
+      const most = view.borrowed[i]! > 0 ? Math.min(view.denied[i]!, this.#meanCost) : view.denied[i]!;
+      this.#unspent[i] = Math.min(Math.max(0, this.#flow[i]! - view.borrowed[i]!), most);
+    }
+    const stock = Math.min(room, saved);
+    this.#compensate();
     // No more than is sure to come, or whoever asks first takes it; no less than flows in, or it lies idle.
     const flowing = Math.max(reservoir - stock, ratePerSec * tickS);
     borrowShares(this.#short, this.#roster.weight, view.slots, flowing, this.#flow);
-    const kept = Math.min(reservoir, stock);
+    const coming = Math.max(0, reservoir) + ratePerSec * tickS;
     for (let i = 0; i < view.slots; i++) {
       this.#flow[i]! += this.#unspent[i]!;
-      this.#shares[i] = this.#flow[i]! + Math.min(this.#savings.tokens[i]!, kept);
+      this.#shares[i] = Math.max(0, this.#flow[i]! + this.#behind[i]!) + Math.min(this.#savings.tokens[i]!, coming);
+      this.#mayTakeStock[i] = this.#hasSaved(i) ? 1 : 0;
     }
-    this.#table.setBorrowShares(this.#shares, view.slots);
-    if (this.#lendsRates(burst) && this.#planned.length >= 2 * view.slots) this.#lendAnew();
+    this.#table.setBorrowShares(this.#shares, view.slots, stock, this.#mayTakeStock);
     return reservoir;
   }
 
+  /** A reservoir that is found full while somebody is denied is asked too seldom to keep a part of it for others. */
+  #learnPassing(reservoir: number, burst: number): void {
+    if (reservoir < burst - this.#meanCost) this.#keptPart = Math.min(mostKept, this.#keptPart + keptGain);
+    else if (this.sample.deniedTokens > 0) this.#keptPart /= 2;
+  }
+
   /**
-   * Publishes a plan: rate and burst per slot. Until the next tick the rates are lent to those who can use them where
-   * the reservoir could not hold what there is to lend.
+   * Those who are denied and have nothing saved take what flows in turn, and not all find the same: what one got less
+   * than the others by weight, its next share is larger by, and the others' smaller.
+   */
+  #compensate(): void {
+    const { view } = this;
+    const { weight } = this.#roster;
+    let borrowed = 0;
+    let weights = 0;
+    const isBacklogged = (i: number): boolean => view.denied[i]! > 0 && this.#flow[i]! > 0 && !this.#hasSaved(i);
+    for (let i = 1; i < view.slots; i++) {
+      if (!isBacklogged(i)) continue;
+      borrowed += view.borrowed[i]!;
+      weights += weight[i]!;
+    }
+    for (let i = 1; i < view.slots; i++) {
+      if (!isBacklogged(i)) this.#behind[i] = 0;
+      else {
+        const fair = (borrowed * weight[i]!) / weights;
+        this.#behind[i] = Math.max(-fair, Math.min(fair, this.#behind[i]! + fair - view.borrowed[i]!));
+      }
+    }
+  }
+
+  /** Whether a slot left of its share what a request costs, beyond what varies from tick to tick. */
+  #hasSaved(slot: number): boolean {
+    const { tokens, sharePerSec } = this.#savings;
+    return tokens[slot]! >= this.#meanCost + (sharePerSec[slot]! * this.view.tickMs) / 1000;
+  }
+
+  /**
+   * Publishes a plan: rate and burst per slot. With borrowing, who asks for more than its share is given what it is owed
+   * where others have savings, and borrows the rest: what flows through the reservoir fills it up for them first. Until the next
+   * tick rates are lent to those who can use them where the reservoir could not hold what there is to lend.
    */
   allocate(pairs: Float64Array, slots: number): void {
     this.#planned = pairs.slice(0, 2 * slots);
     let burst = this.#options.burst;
     for (let i = 1; i < slots; i++) burst -= pairs[2 * i + 1]! + this.deposit[i]!;
-    if (this.view.tickMs > 0 && slots <= this.view.slots && this.#lendsRates(burst)) this.#lend(slots);
-    else this.#table.allocate(pairs, slots, true);
+    if (this.view.tickMs > 0 && slots <= this.view.slots && this.#lendsRates(burst)) this.#lend(slots, burst);
+    else this.#table.allocate(this.#withoutBorrowers(pairs, slots), slots, true);
+  }
+
+  /**
+   * Who has to borrow beyond what it is owed: who asks for more than its share and has no savings, where others have and
+   * the reservoir can hold what flows through it in a tick.
+   */
+  borrowers(): (slot: number) => boolean {
+    const { borrow, burst } = this.#options;
+    const { slots, tickMs } = this.view;
+    let isAnySaved = false;
+    if (borrow && burst / 2 >= (this.ratePerSec * tickMs) / 1000)
+      for (let i = 1; i < slots && !isAnySaved; i++) isAnySaved = this.#roster.live[i] === 1 && this.#hasSaved(i);
+    if (!isAnySaved) return () => false;
+    const isGreedy = this.greed();
+    return (slot) => slot < slots && isGreedy(slot) && !this.#hasSaved(slot);
+  }
+
+  #isAnyToBorrow(): boolean {
+    const mustBorrow = this.borrowers();
+    for (let i = 1; i < this.view.slots; i++) if (mustBorrow(i)) return true;
+    return false;
+  }
+
+  #withoutBorrowers(pairs: Float64Array, slots: number): Float64Array {
+    const mustBorrow = this.borrowers();
+    const given = pairs.slice(0, 2 * slots);
+    for (let i = 1; i < slots; i++)
+      if (mustBorrow(i)) given[2 * i] = Math.min(given[2 * i]!, this.#roster.reservationPerSec[i]!);
+    return given;
   }
 
   /** Whether a reservoir of that burst clips what flows through it in a tick. */
   #lendsRates(reservoirBurst: number): boolean {
     const { tickMs } = this.view;
-    return this.#options.borrow && reservoirBurst < (this.ratePerSec * tickMs) / 1000 + this.#meanCost;
+    // A tick that was held up says nothing about the next.
+    if (!this.#options.borrow || tickMs > this.#options.stepMs) return false;
+    return reservoirBurst < (this.ratePerSec * tickMs) / 1000 + this.#meanCost;
   }
 
-  #lendAnew(): void {
+  #lendAnew(reservoirBurst: number): void {
     try {
-      this.#lend(this.view.slots);
+      this.#lend(this.view.slots, reservoirBurst);
     } catch (error) {
       // Targets came since the plan was made: the plan that takes them in is lent next.
       if (!(error instanceof ForetokenError) || error.code === 'CLOSED' || error.code === 'ROLE_LOST') throw error;
@@ -320,7 +426,7 @@ export class FastLoop {
     }
   }
 
-  #lend(slots: number): void {
+  #lend(slots: number, reservoirBurst: number): void {
     const { view } = this;
     const { live, reservationPerSec, limitPerSec, weight } = this.#roster;
     const tickS = view.tickMs / 1000;
@@ -329,22 +435,22 @@ export class FastLoop {
     const needs = {
       count: slots,
       needPerSec: new Float64Array(slots),
-      plannedPerSec: new Float64Array(slots),
       floorPerSec: new Float64Array(slots),
       savedPerSec: new Float64Array(slots),
       weights: weight,
       // The table rounds rates.
       ratePerSec: this.ratePerSec * (1 - 1e-9),
     };
+    // What buckets do not lack reaches who asks for more through the reservoir, and nothing is lost with who does not.
+    const passes = this.#keptPart >= leastPassing && reservoirBurst >= 2 * this.#meanCost;
     for (let i = 1; i < slots; i++) {
-      needs.plannedPerSec[i] = planned[2 * i]!;
       needs.savedPerSec[i] = this.#savings.tokens[i]! / tickS;
-      if (live[i]) needs.floorPerSec[i] = reservationPerSec[i]!;
+      if (live[i]) needs.floorPerSec[i] = Math.min(planned[2 * i]!, reservationPerSec[i]!);
       const room = planned[2 * i + 1]! + this.deposit[i]!;
       // A bucket that cannot hold a request can do nothing with a rate: its target borrows from the reservoir.
       if (!live[i] || room < this.#meanCost) continue;
-      const expectedPerSec = Math.max(this.#monitor.ratePerSec[i]!, view.demand[i]! / tickS);
-      const needPerSec = Math.max(0, room - this.level[i]!) / tickS + expectedPerSec;
+      const lackPerSec = Math.max(0, room - this.level[i]!) / tickS;
+      const needPerSec = passes ? lackPerSec : lackPerSec + this.#expectedPerSec[i]!;
       needs.needPerSec[i] = Math.min(limitPerSec[i]!, needPerSec);
     }
     const rates = new Float64Array(slots);
@@ -360,6 +466,7 @@ export class FastLoop {
       count: slots,
       demandPerSec: this.#monitor.ratePerSec,
       used: this.#used,
+      asked: demand,
       weights: this.#roster.weight,
       ratePerSec: this.ratePerSec,
       burst: this.#options.burst,
@@ -380,14 +487,17 @@ export class FastLoop {
       this.greed(),
     );
     let isPlanStale = false;
+    const isAnyToBorrow = corrections.length > 0 && this.#isAnyToBorrow();
     for (const { slot, tokens } of corrections) {
       if (!this.#roster.live[slot]) continue;
       const handle = this.#roster.handles[slot]!;
-      this.correctedTokens[slot]! += tokens;
+      this.correctedTokens[slot]! += isAnyToBorrow ? Math.min(0, tokens) : tokens;
       if (tokens < 0) this.#table.withdraw(handle);
       else {
-        // Less than a request costs would only be kept from whoever can use it.
-        if (tokens > 0 && this.level[slot]! + tokens >= this.#meanCost) this.move(handle, tokens, this.#options.stepMs);
+        // Less than a request costs would only be kept from whoever can use it, and beside greedy neighbours the stock
+        // serves whoever of the others comes.
+        if (tokens > 0 && !isAnyToBorrow && this.level[slot]! + tokens >= this.#meanCost)
+          this.move(handle, tokens, this.#options.stepMs);
         // Tokens help for now; for the rest of the step the rate must follow what is really asked for.
         // What has been answered is expected from now on, so that only more of it is answered again.
         const excess = Math.max(0, this.#monitor.ratePerSec[slot]! - this.view.q90PerSec[slot]!);

@@ -433,6 +433,7 @@ export class ControlLoop {
       frame: this.#gated,
       extraPerSec: this.#fast.extraPerSec,
       isGreedy: this.#fast.greed(),
+      mustBorrow: this.#fast.borrowers(),
       level: this.#fast.level,
       ratePerSec: this.#fast.ratePerSec,
       burst: this.#options.burst,

@@ -27,6 +27,8 @@ export interface PlanInput {
   extraPerSec?: Float64Array | undefined;
   /** Who asks for more than its share already, and would have spent a deposit at once. Default: nobody. */
   isGreedy?: ((slot: number) => boolean) | undefined;
+  /** Who is to borrow whatever it asks for beyond what it is owed. Default: nobody. */
+  mustBorrow?: ((slot: number) => boolean) | undefined;
   /** Tokens in each bucket now. */
   level: Float64Array;
   ratePerSec: number;
@@ -155,7 +157,7 @@ export function plan(input: PlanInput): Plan {
       const mayNeed = quantiles[(i + 1) * quantileCount - 1]!;
       room[i] = rates[i]! + Math.min(Math.max(0, level[rows[i]!]!), mayNeed) / stepS;
     }
-    wanted += room[i]!;
+    if (!(borrow && input.mustBorrow?.(rows[i]!))) wanted += room[i]!;
   }
   const spread = keepsSurplus ? Math.max(ratePerSec, wanted) : wanted;
   // Deposits come out of the reservoir's part alone: taken from the buckets' they would leave a target that
@@ -164,9 +166,11 @@ export function plan(input: PlanInput): Plan {
   const leastBurst = Math.min(input.leastBurst, free / count);
   const shared = Math.max(0, Math.min(burst * (borrow ? 1 - reservoirPart : 1), free) - leastBurst * count);
   for (let i = 0; i < count; i++) {
+    // What lies in the bucket of who has to borrow is always spent at once.
+    const most = borrow && input.mustBorrow?.(rows[i]!) ? floor[i]! : rates[i]!;
     const part = shared * (burstShare ? burstShare[i]! : spread > 0 ? room[i]! / spread : borrow ? 0 : 1 / count);
     // A bucket larger than a step fills would lie empty, while the reservoir is filled for everyone.
-    const own = leastBurst + (borrow ? Math.min(part, rates[i]! * Math.max(1, stepS)) : part);
+    const own = leastBurst + (borrow ? Math.min(part, most * Math.max(1, stepS)) : part);
     // What lies in a bucket that cannot hold a request is lost to everyone until it overflows.
     if (borrow && floor[i] === 0 && own < requestCost) continue;
     pairs[rows[i]! * 2] = rates[i]!;
@@ -262,6 +266,8 @@ function deposits(
   const { frame, level } = input;
   // Without borrowing all burst lies in the buckets already: there is no bank to move it from.
   if (!frame || !input.borrow) return [];
+  // Beside greedy neighbours a stock is kept for all the others: a deposit would tie it to one of them.
+  if (rows.some((slot) => input.mustBorrow?.(slot))) return [];
   const { horizonsMs, quantiles } = frame;
   const nearest = horizonFor(frame, input.stepMs);
   const stride = horizonsMs.length * quantileCount;

@@ -12,6 +12,7 @@ function book(
     count: demand.length + 1,
     demandPerSec: Float64Array.from([0, ...demand]),
     used: Float64Array.from([0, ...used]),
+    asked: Float64Array.from([0, ...demand]),
     weights: Float64Array.from([0, ...weights]),
     ratePerSec: 100,
     burst: 200,

@@ -177,6 +177,18 @@ describe('without a forecast', () => {
     expect(rates()[1]).toBeGreaterThan(195);
   });
 
+  it('who took less than its share finds what it left, however often a greedy neighbour asks', async () => {
+    const world = await World.open();
+    world.add('quiet');
+    world.add('greedy');
+    await world.run(10_000, () => ({ greedy: 500, quiet: 2 }));
+    const { quiet } = await world.run(100, () => ({ greedy: 500, quiet: 400 }));
+    expect(quiet).toBe(400);
+    // What is kept costs the greedy nothing once it lies there.
+    const { greedy } = await world.run(10_000, () => ({ greedy: 500, quiet: 2 }));
+    expect(greedy).toBeGreaterThan(0.97 * 9800 - 400);
+  });
+
   it('with one greedy target alone, it gets all there is', async () => {
     const world = await World.open();
     world.add('only');

@@ -187,6 +187,16 @@ describe('a plan', () => {
     expect(deposits[0]!.forMs).toBe(6000);
   });
 
+  it('gives who has to borrow no bucket beyond what it is owed, and then ties tokens to nobody', () => {
+    const targets = [{ q: [300, 300, 300, 300, 300] }, { floor: 50, q: [900, 950, 1000, 1100, 1200] }];
+    const free = plan(inputOf(targets));
+    const { pairs, deposits } = plan(inputOf(targets, { mustBorrow: (slot) => slot === 2 }));
+    expect(free.deposits).not.toEqual([]);
+    expect(deposits).toEqual([]);
+    expect(burstsOf(pairs)[1]).toBe(50);
+    expect(burstsOf(pairs)[0]).toBeGreaterThan(burstsOf(free.pairs)[0]!);
+  });
+
   it('lays up the more and the earlier, the dearer a target is to throttle', () => {
     const calm = [0, 0, 0, 0, 0];
     const soon = [100, 200, 300, 400, 500];
