@@ -1,6 +1,6 @@
+import { Borrowing, type TickUse } from '../allocate/borrowing.js';
 import { lendRates } from '../allocate/lend.js';
-import { Savings } from '../allocate/savings.js';
-import { borrowShares, maxMinShares } from '../allocate/shares.js';
+import { maxMinShares } from '../allocate/shares.js';
 import { ForetokenError } from '../errors.js';
 import { correct } from '../monitor/adjuster.js';
 import { Monitor, type TickView, Utilization } from '../monitor/monitor.js';
@@ -40,16 +40,6 @@ export interface FastLoopOptions {
   adjust?: boolean;
 }
 
-/**
- * Part of its last tick's demand that a target which was served in full may borrow: it will be short by
- * chance now and then, and whoever always is must not have taken everything by then.
- */
-const headroom = 0.25;
-/** Most of a small reservoir that is kept for those with savings; how fast it is tried again after it cost flow, a tick. */
-const mostKept = 0.4;
-const keptGain = 0.001;
-/** A reservoir of which less can be kept does not pass on what flows through it in time. */
-const leastPassing = 0.05;
 /** Observed excess over a forecast loses half of itself each step: the forecaster has seen it by then. */
 const extraDecay = 0.5;
 
@@ -79,28 +69,13 @@ export class FastLoop {
   readonly #roster: Roster;
   readonly #options: FastLoopOptions;
   readonly #monitor = new Monitor(64);
-  #short = new Float64Array(64);
-  #shares = new Float64Array(64);
-  /** The part of the shares that flows through the reservoir, without what is kept there for those with savings. */
-  #flow = new Float64Array(64);
-  #used = new Float64Array(64);
+  readonly #borrowing = new Borrowing();
   /** Rates and bursts as they were planned, which lending starts from anew each tick. */
   #planned = new Float64Array(0);
-  readonly #savings = new Savings();
-  /**
-   * What a target that was denied left of its share, because it was less than a request costs: it keeps that, as
-   * in deficit round robin (Shreedhar and Varghese, 1995). Without it nobody is served where many are short.
-   */
-  #unspent = new Float64Array(64);
   #meanCost = 1;
-  #mayTakeStock = new Uint8Array(64);
   /** Demand in the last tick, and what is lent for in the next beside what buckets lack, tokens/s. */
   #earlierPerSec = new Float64Array(64);
   #expectedPerSec = new Float64Array(64);
-  /** Part of the reservoir that can be kept without letting it run over. */
-  #keptPart = mostKept;
-  /** What each got less than others of its weight of what flows, tokens; below 0: more. */
-  #behind = new Float64Array(64);
 
   constructor(table: ControlledTable, roster: Roster, options: FastLoopOptions) {
     this.#table = table;
@@ -191,22 +166,19 @@ export class FastLoop {
 
   /** What a slot may borrow until the next tick, tokens. */
   borrowShare(slot: number): number {
-    return this.#shares[slot]!;
+    return this.#borrowing.shares[slot]!;
   }
 
   /** Forgets a slot, because it was given to another target. */
   forget(slot: number): void {
     this.#monitor.reset(slot);
-    this.#savings.reset(slot);
+    this.#borrowing.reset(slot);
     this.#planned = new Float64Array(0);
-    this.#flow[slot] = 0;
-    this.#behind[slot] = 0;
     this.#earlierPerSec[slot] = 0;
     this.#expectedPerSec[slot] = 0;
     this.extraPerSec[slot] = 0;
     this.depositUntilMs[slot] = 0;
     this.correctedTokens[slot] = 0;
-    this.#shares[slot] = 0;
     this.view.q50PerSec[slot] = 0;
     this.view.q90PerSec[slot] = 0;
   }
@@ -220,20 +192,14 @@ export class FastLoop {
     };
     for (const name of ['demand', 'denied', 'borrowed', 'q50PerSec', 'q90PerSec'] as const)
       this.view[name] = bigger(this.view[name]);
-    this.#short = bigger(this.#short);
-    this.#shares = bigger(this.#shares);
-    this.#flow = bigger(this.#flow);
-    this.#used = bigger(this.#used);
-    this.#unspent = bigger(this.#unspent);
     this.level = bigger(this.level);
     this.deposit = bigger(this.deposit);
     this.extraPerSec = bigger(this.extraPerSec);
     this.depositUntilMs = bigger(this.depositUntilMs);
     this.correctedTokens = bigger(this.correctedTokens);
-    this.#mayTakeStock = new Uint8Array(slots * 2);
-    this.#behind = bigger(this.#behind);
     this.#earlierPerSec = bigger(this.#earlierPerSec);
     this.#expectedPerSec = bigger(this.#expectedPerSec);
+    this.#borrowing.grow(slots);
     this.#monitor.grow(slots);
   }
 
@@ -290,80 +256,32 @@ export class FastLoop {
     }
     const { reservoir } = this.#table.tick();
     this.readLevels();
-    const tickS = view.tickMs / 1000;
-    this.#book(tickS);
-    const burst = this.#table.peek(0, 1)?.burst ?? 0;
-    this.#learnPassing(reservoir, burst);
+    const reservoirBurst = this.#table.peek(0, 1)?.burst ?? 0;
+    const use: TickUse = {
+      slots: view.slots,
+      seconds: view.tickMs / 1000,
+      demand: view.demand,
+      denied: view.denied,
+      borrowed: view.borrowed,
+      demandPerSec: this.#monitor.ratePerSec,
+      weights: this.#roster.weight,
+      meanCost: this.#meanCost,
+      ratePerSec: this.ratePerSec,
+      burst: this.#options.burst,
+      reservoir,
+      reservoirBurst,
+    };
+    this.#borrowing.settle(use);
     for (let i = 1; i < view.slots; i++) {
-      const demandPerSec = view.demand[i]! / tickS;
+      const demandPerSec = view.demand[i]! / use.seconds;
       // What came in one tick only is over as often as not, and what is lent to a full bucket is lost.
       this.#expectedPerSec[i] = Math.min(demandPerSec, this.#earlierPerSec[i]!);
       this.#earlierPerSec[i] = demandPerSec;
     }
-    if (this.#lendsRates(burst) && this.#planned.length >= 2 * view.slots) this.#lendAnew(burst);
-    const ratePerSec = this.#table.peek(0, 1)?.ratePerSec ?? 0;
-    // What is kept for those with savings costs no flow as long as what comes between two requests finds room above it,
-    // and what a tick hands on beside what was admitted since the last: twice a tick's tokens together.
-    const room = burst - Math.min(2 * this.ratePerSec * tickS, burst * (1 - this.#keptPart));
-    let saved = 0;
-    for (let i = 0; i < view.slots; i++) {
-      if (this.#roster.live[i] && this.#hasSaved(i)) saved += this.#savings.tokens[i]!;
-      // Those with savings come first anyway.
-      const isShort = this.#roster.live[i] && !this.#hasSaved(i);
-      this.#short[i] = isShort ? view.denied[i]! + view.borrowed[i]! + headroom * view.demand[i]! : 0;
-      // Who was served something waits for no more than a request costs.
-      const most = view.borrowed[i]! > 0 ? Math.min(view.denied[i]!, this.#meanCost) : view.denied[i]!;
-      this.#unspent[i] = Math.min(Math.max(0, this.#flow[i]! - view.borrowed[i]!), most);
-    }
-    const stock = Math.min(room, saved);
-    this.#compensate();
-    // No more than is sure to come, or whoever asks first takes it; no less than flows in, or it lies idle.
-    const flowing = Math.max(reservoir - stock, ratePerSec * tickS);
-    borrowShares(this.#short, this.#roster.weight, view.slots, flowing, this.#flow);
-    const coming = Math.max(0, reservoir) + ratePerSec * tickS;
-    for (let i = 0; i < view.slots; i++) {
-      this.#flow[i]! += this.#unspent[i]!;
-      this.#shares[i] = Math.max(0, this.#flow[i]! + this.#behind[i]!) + Math.min(this.#savings.tokens[i]!, coming);
-      this.#mayTakeStock[i] = this.#hasSaved(i) ? 1 : 0;
-    }
-    this.#table.setBorrowShares(this.#shares, view.slots, stock, this.#mayTakeStock);
+    if (this.#lendsRates(reservoirBurst) && this.#planned.length >= 2 * view.slots) this.#lendAnew(reservoirBurst);
+    const stock = this.#borrowing.divide(use, this.#table.peek(0, 1)?.ratePerSec ?? 0);
+    this.#table.setBorrowShares(this.#borrowing.shares, view.slots, stock, this.#borrowing.mayTakeStock);
     return reservoir;
-  }
-
-  /** A reservoir that is found full while somebody is denied is asked too seldom to keep a part of it for others. */
-  #learnPassing(reservoir: number, burst: number): void {
-    if (reservoir < burst - this.#meanCost) this.#keptPart = Math.min(mostKept, this.#keptPart + keptGain);
-    else if (this.sample.deniedTokens > 0) this.#keptPart /= 2;
-  }
-
-  /**
-   * Those who are denied and have nothing saved take what flows in turn, and not all find the same: what one got less
-   * than the others by weight, its next share is larger by, and the others' smaller.
-   */
-  #compensate(): void {
-    const { view } = this;
-    const { weight } = this.#roster;
-    let borrowed = 0;
-    let weights = 0;
-    const isBacklogged = (i: number): boolean => view.denied[i]! > 0 && this.#flow[i]! > 0 && !this.#hasSaved(i);
-    for (let i = 1; i < view.slots; i++) {
-      if (!isBacklogged(i)) continue;
-      borrowed += view.borrowed[i]!;
-      weights += weight[i]!;
-    }
-    for (let i = 1; i < view.slots; i++) {
-      if (!isBacklogged(i)) this.#behind[i] = 0;
-      else {
-        const fair = (borrowed * weight[i]!) / weights;
-        this.#behind[i] = Math.max(-fair, Math.min(fair, this.#behind[i]! + fair - view.borrowed[i]!));
-      }
-    }
-  }
-
-  /** Whether a slot left of its share what a request costs, beyond what varies from tick to tick. */
-  #hasSaved(slot: number): boolean {
-    const { tokens, sharePerSec } = this.#savings;
-    return tokens[slot]! >= this.#meanCost + (sharePerSec[slot]! * this.view.tickMs) / 1000;
   }
 
   /**
@@ -388,10 +306,11 @@ export class FastLoop {
     const { slots, tickMs } = this.view;
     let isAnySaved = false;
     if (borrow && burst / 2 >= (this.ratePerSec * tickMs) / 1000)
-      for (let i = 1; i < slots && !isAnySaved; i++) isAnySaved = this.#roster.live[i] === 1 && this.#hasSaved(i);
+      for (let i = 1; i < slots && !isAnySaved; i++)
+        isAnySaved = this.#roster.live[i] === 1 && this.#borrowing.hasSaved(i);
     if (!isAnySaved) return () => false;
     const isGreedy = this.greed();
-    return (slot) => slot < slots && isGreedy(slot) && !this.#hasSaved(slot);
+    return (slot) => slot < slots && isGreedy(slot) && !this.#borrowing.hasSaved(slot);
   }
 
   #isAnyToBorrow(): boolean {
@@ -442,9 +361,9 @@ export class FastLoop {
       ratePerSec: this.ratePerSec * (1 - 1e-9),
     };
     // What buckets do not lack reaches who asks for more through the reservoir, and nothing is lost with who does not.
-    const passes = this.#keptPart >= leastPassing && reservoirBurst >= 2 * this.#meanCost;
+    const passes = this.#borrowing.passes && reservoirBurst >= 2 * this.#meanCost;
     for (let i = 1; i < slots; i++) {
-      needs.savedPerSec[i] = this.#savings.tokens[i]! / tickS;
+      needs.savedPerSec[i] = this.#borrowing.savedTokens[i]! / tickS;
       if (live[i]) needs.floorPerSec[i] = Math.min(planned[2 * i]!, reservationPerSec[i]!);
       const room = planned[2 * i + 1]! + this.deposit[i]!;
       // A bucket that cannot hold a request can do nothing with a rate: its target borrows from the reservoir.
@@ -457,21 +376,6 @@ export class FastLoop {
     lendRates(needs, rates);
     for (let i = 1; i < slots; i++) lent[2 * i] = rates[i]!;
     this.#table.allocate(lent, slots, true);
-  }
-
-  #book(tickS: number): void {
-    const { demand, denied, slots } = this.view;
-    for (let i = 1; i < slots; i++) this.#used[i] = Math.max(0, demand[i]! - denied[i]!);
-    this.#savings.book({
-      count: slots,
-      demandPerSec: this.#monitor.ratePerSec,
-      used: this.#used,
-      asked: demand,
-      weights: this.#roster.weight,
-      ratePerSec: this.ratePerSec,
-      burst: this.#options.burst,
-      seconds: tickS,
-    });
   }
 
   #adjust(reservoirTokens: number): boolean {
