@@ -14,8 +14,12 @@ const lowest = 1;
  * drawn in for all takes from the few who burst: among traces of requests one throttled twice as much with it.
  */
 const above = quantileLevels.indexOf(0.9) + 1;
-/** Coverage counts as met within this part of what may lie above: 0.9 is met from 0.88 to 0.92. */
-const tolerance = 0.2;
+/**
+ * Coverage counts as met within these parts of what may lie above: 0.9 is met from 0.895 to 0.92. To fall short denies
+ * requests; to cover more than was said only keeps some tokens that are lent.
+ */
+const shortfall = 0.05;
+const surplus = 0.2;
 /** Horizons after which past coverage counts e times less, and the part of all time so far it is at most. */
 const memoryHorizons = 40;
 const memoryPart = 0.5;
@@ -153,16 +157,17 @@ export class Calibration {
     const perWeight = 1 / (pool.horizons + priorHorizons);
     for (let q = lowest; q < above; q++) {
       const level = quantileLevels[q]!;
-      const slack = tolerance * (1 - level);
+      const least = level - shortfall * (1 - level);
+      const most = level + surplus * (1 - level);
       const first = q * (bins + 1);
       let bin = middle;
       let covered = priorHorizons * level * perWeight;
       for (let b = 0; b <= bin; b++) covered += ratios[first + b]! * perWeight;
       coverage[q] = covered;
-      while (bin < bins && covered < level - slack) covered += ratios[first + ++bin]! * perWeight;
+      while (bin < bins && covered < least) covered += ratios[first + ++bin]! * perWeight;
       for (;;) {
         const without = covered - ratios[first + bin]! * perWeight;
-        if (bin === 0 || covered <= level + slack || without < level + slack) break;
+        if (bin === 0 || covered <= most || without < most) break;
         covered = without;
         bin--;
       }

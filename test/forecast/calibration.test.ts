@@ -89,7 +89,7 @@ describe('calibration', () => {
     apart.coverage(30, () => 1);
     overlapping.coverage(300, () => 1);
     for (const world of [apart, overlapping]) {
-      for (let i = 0; i < 10; i++)
+      for (let i = 0; i < 3; i++)
         world.score(
           () => 1,
           () => 5,
