@@ -12,7 +12,6 @@ export class CsvFile {
   readonly #out: Writable;
   readonly #done: Promise<void>;
   #rows: string[];
-  #hasRoom = true;
 
   private constructor(out: Writable, done: Promise<void>, header: string) {
     this.#out = out;
@@ -48,10 +47,10 @@ export class CsvFile {
 
   /** Resolves when there is room for more; rejects when the file has failed. */
   async drain(): Promise<void> {
-    if (this.#hasRoom) return;
-    if (!this.#out.destroyed) await Promise.race([once(this.#out, 'drain').catch(() => this.#done), this.#done]);
-    else await this.#done;
-    this.#hasRoom = true;
+    if (this.#out.destroyed) await this.#done;
+    // Asked of the stream, which may have drained since the write that filled it.
+    if (!this.#out.writableNeedDrain) return;
+    await Promise.race([once(this.#out, 'drain').catch(() => this.#done), this.#done]);
   }
 
   /** Writes what is left; rejects when the file has failed. */
@@ -63,7 +62,7 @@ export class CsvFile {
 
   #flush(): void {
     if (this.#out.destroyed) return;
-    this.#hasRoom = this.#out.write(this.#rows.join(''));
+    this.#out.write(this.#rows.join(''));
     this.#rows = [];
   }
 }
