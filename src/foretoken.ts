@@ -15,6 +15,7 @@ import {
   resolveAttach,
   resolveExplain,
   resolveOptions,
+  resolveWatch,
   show,
   type TargetOptions,
   targetModes,
@@ -125,7 +126,7 @@ class DataPlane {
         `targets: expected an array of targets or a Float64Array of handles, got ${show(targets)}`,
       );
     const count = targets.length;
-    if (typeof costs !== 'number' && costs?.length !== count)
+    if (typeof costs !== 'number' && (typeof costs !== 'object' || costs?.length !== count))
       throw new ForetokenError(
         'INVALID_ARGUMENT',
         `costs: expected ${count} numbers, got ${typeof costs === 'object' && costs !== null ? costs.length : show(costs)}`,
@@ -161,7 +162,10 @@ export class AttachedForetoken extends DataPlane implements Disposable {
   /** @throws CLOSED when the table is gone, INVALID_ARGUMENT when `share` is none, INVALID_OPTION */
   static attach(share: ForetokenShare, options: AttachOptions = {}): AttachedForetoken {
     if (!isShare(share))
-      throw new ForetokenError('INVALID_ARGUMENT', 'share: expected what Foretoken.share() returned');
+      throw new ForetokenError(
+        'INVALID_ARGUMENT',
+        `share: expected what Foretoken.share() returned, got ${show(share)}`,
+      );
     const cost = resolveAttach(options) ?? (share.cost === 'function' ? unknownCost : share.cost);
     const attached = new AttachedForetoken(BucketTable.attach(share.token), cost, share.maxWaiting, share.overtake);
     for (const { name, handle } of share.targets) attached.adopt(name, handle);
@@ -378,12 +382,13 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   /**
    * Calls back after every step of the controller, with a row per target if asked. Undefined ends it. What it throws is
    * an uncaught exception, as of any listener.
-   * @throws INVALID_OPTION
+   * @throws INVALID_OPTION, CLOSED
    */
   watch(onStep: ((report: StepReport) => void) | undefined, options: { rows?: boolean } = {}): void {
     if (onStep !== undefined && typeof onStep !== 'function') refuse('onStep', 'a function or undefined', onStep);
-    if (options === null || typeof options !== 'object') refuse('watch', 'an object', options);
-    this.#controller?.watch(onStep && isolated(onStep), options.rows === true);
+    const withRows = resolveWatch(options);
+    if (onStep) this.#open('watch');
+    this.#controller?.watch(onStep && isolated(onStep), withRows);
   }
 
   /** Rejects who waits, stops the controller, closes the history. Safe to call twice. */

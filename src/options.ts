@@ -197,13 +197,25 @@ const largestNumber = 1e15;
 /** An adaptive rate's bounds lie at most that far apart: the table's fixed point resolves no more. */
 const mostSpan = 1e6;
 
-/** A value as an error names it: never throws, whatever it is. */
+/** Longest value that an error spells out, in characters. */
+const longestShown = 200;
+
+/** A value as an error names it: never throws, whatever it is, and stays a message that can be read. */
 export const show = (value: unknown): string => {
-  if (typeof value === 'string') return JSON.stringify(value);
   if (typeof value === 'function') return 'a function';
-  if (value !== null && typeof value === 'object') return Array.isArray(value) ? 'an array' : 'an object';
-  return String(value);
+  if (value !== null && typeof value === 'object') return isArray(value) ? 'an array' : 'an object';
+  const shown = typeof value === 'string' ? JSON.stringify(value.slice(0, longestShown + 1)) : String(value);
+  return shown.length > longestShown ? `${shown.slice(0, longestShown)}…` : shown;
 };
+
+/** As `Array.isArray`, which throws for a proxy that was revoked. */
+function isArray(value: object): value is unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
 
 export function refuse(name: string, expected: string, got: unknown): never {
   throw new ForetokenError('INVALID_OPTION', `${name}: expected ${expected}, got ${show(got)}`);
@@ -287,7 +299,8 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
   if (o.onEvent !== undefined && typeof o.onEvent !== 'function') refuse('onEvent', 'a function', o.onEvent);
   if (o.name !== undefined && !isRegionName(o.name))
     refuse('name', '1 to 64 letters, digits, dots, dashes or underscores', o.name);
-  if (o.modelPath !== undefined && typeof o.modelPath !== 'string') refuse('modelPath', 'a path', o.modelPath);
+  if (o.modelPath !== undefined && (typeof o.modelPath !== 'string' || o.modelPath === ''))
+    refuse('modelPath', 'a path', o.modelPath);
   const control = booleanOption('control', o.control, true);
   const allocator = choiceOption('allocator', o.allocator, 'max-min', allocatorNames);
   const engine = choiceOption('engine', o.engine, 'auto', engineChoices);
@@ -441,6 +454,12 @@ export function resolveAttach(given: { cost?: Cost }): Cost | undefined {
 export function resolveExplain(given: ExplainOptions): number | undefined {
   const { atMs } = plainObject('explain', given, ['atMs']);
   return atMs === undefined ? undefined : numberOption('atMs', atMs, undefined, { min: 0, max: largestNumber });
+}
+
+/** @returns whether rows are asked for */
+export function resolveWatch(given: { rows?: boolean }): boolean {
+  const { rows } = plainObject('watch', given, ['rows']);
+  return booleanOption('rows', rows, false);
 }
 
 /** Tokens a request costs under an option. Bytes cost at least 1. Throws INVALID_ARGUMENT for a cost that is none. */

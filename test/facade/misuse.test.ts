@@ -80,9 +80,11 @@ describe.each(nothings)('%s', (_, value) => {
   });
 
   it('as what is to be called after a step is refused with a code', async () => {
-    if (typeof value === 'function') return;
     const foretoken = await openWith();
-    expect(await codeOf(() => foretoken.watch(given))).toBe('INVALID_OPTION');
+    if (typeof value !== 'function') expect(await codeOf(() => foretoken.watch(given))).toBe('INVALID_OPTION');
+    const onStep = () => {};
+    if (value !== true) expect(await codeOf(() => foretoken.watch(onStep, { rows: given }))).toBe('INVALID_OPTION');
+    expect(await codeOf(() => foretoken.watch(onStep, { row: given } as never))).toBe('INVALID_OPTION');
   });
 });
 
@@ -190,6 +192,34 @@ describe('a target that another thread takes in', () => {
   );
 });
 
+describe('an error', () => {
+  it('names any value, a proxy that was revoked too', async () => {
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    await expect(openWith({ burst: proxy as never })).rejects.toThrow(/^burst: expected .*, got an object$/);
+    expect(() => Foretoken.attach(null as never)).toThrow('share: expected what Foretoken.share() returned, got null');
+  });
+
+  it.each([['x'.repeat(1e6)], [10n ** 1000n]])('says no more of a long value than can be read', async (value) => {
+    const message = await openWith({ burst: value as never }).catch((error: Error) => error.message);
+    expect(message).toMatch(/^burst: expected .*, got .*…$/);
+    expect(String(message).length).toBeLessThan(300);
+  });
+
+  it('comes for a model without a name', async () => {
+    await expect(openWith({ modelPath: '' })).rejects.toThrow('modelPath: expected a path, got ""');
+  });
+});
+
+describe('a Foretoken that was closed', () => {
+  it('takes nobody to call back, and lets one be taken away', async () => {
+    const foretoken = await openWith();
+    await foretoken.close();
+    expect(await codeOf(() => foretoken.watch(() => {}))).toBe('CLOSED');
+    foretoken.watch(undefined);
+  });
+});
+
 describe('a batch', () => {
   it('refuses targets of another table, whose handles are others here', async () => {
     const [here, there] = [await openWith(), await openWith()];
@@ -207,5 +237,6 @@ describe('a batch', () => {
     expect(() => foretoken.acquireBatch([a], 1, new Int32Array(2))).toThrow('expected an Int32Array of 1, got 2');
     expect(() => foretoken.acquireBatch([a], 1, [] as never)).toThrow('expected an Int32Array of 1, got an array');
     expect(() => foretoken.acquireBatch([a], null as never)).toThrow('costs: expected 1 numbers, got null');
+    expect(() => foretoken.acquireBatch([a], '1' as never)).toThrow('costs: expected 1 numbers, got "1"');
   });
 });
