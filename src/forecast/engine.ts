@@ -388,9 +388,10 @@ export class ForecastEngine implements Forecaster {
     if (demand.rows === 0) return;
     this.#refiner ??= new Refiner();
     const request: RefineRequest = {
-      weights: this.#lineage?.latest ?? this.#weights,
+      weights: this.#weights,
       demand,
       stepMs: this.#options.stepMs,
+      horizonSteps: this.#options.horizonsMs.map((horizonMs) => horizonMs / this.#options.stepMs),
       trainingSteps,
       seed: this.#options.seed,
     };
@@ -410,18 +411,13 @@ export class ForecastEngine implements Forecaster {
   #take(result: RefineResult): void {
     if (this.#closed) return;
     this.#schedule.spent(result.trainingSteps);
-    const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
-    const scores = `saves ${percent(result.gain)} of the loss on unseen steps, give or take ${percent(result.error)}`;
-    if (!result.promoted) {
-      this.#tell('model', `challenger refused: ${scores}`);
-      return;
-    }
+    if (result.trainingSteps === 0) return;
     this.#keep(this.#lineage!.promote(result.weights));
     this.#serveLatest();
-    this.#tell('model', `challenger promoted: ${scores}`);
+    this.#tell('model', `challenger trained for ${result.trainingSteps} steps; it serves as far as it proves itself`);
   }
 
-  /** Goes back a version when what was promoted turns out worse than the model that ships. */
+  /** Goes back a version when what was refined turns out to be of no use. */
   #maybeWithdraw(): void {
     if (!this.#lineage?.latest) return;
     const { wins, gain } = this.#watch.verdict();
@@ -493,15 +489,17 @@ export class ForecastEngine implements Forecaster {
     }
   }
 
-  /** The model's own quantiles; at each horizon those of the refined one as long as it is the better one there. */
+  /** The model's own quantiles; at each horizon as far towards those of the refined one as that proves itself there. */
   #copy(frames: readonly ForecastFrame[], rows: number, to: ForecastFrame): void {
     const horizons = this.#options.horizonsMs.length;
-    const chosen = this.#options.horizonsMs.map((_, h) => (frames[1] && this.#watch.refinedLeads(h) ? 1 : 0));
+    const shares = this.#options.horizonsMs.map((_, h) => (frames[1] ? this.#watch.refinedShare(h) : 0));
+    const shipped = frames[0]!.quantiles;
+    const refined = (frames[1] ?? frames[0]!).quantiles;
     for (let at = 0; at < rows * horizons; at++) {
-      const model = chosen[at % horizons]!;
-      const { quantiles } = frames[model]!;
-      for (let i = at * quantileCount; i < (at + 1) * quantileCount; i++) to.quantiles[i] = quantiles[i]!;
-      to.engine[at] = 1 + model;
+      const share = shares[at % horizons]!;
+      for (let i = at * quantileCount; i < (at + 1) * quantileCount; i++)
+        to.quantiles[i] = shipped[i]! + share * (refined[i]! - shipped[i]!);
+      to.engine[at] = share < 0.5 ? 1 : 2;
     }
   }
 

@@ -1,7 +1,9 @@
-/** Recent steps kept to refine on. */
-const mostSteps = 2048;
-/** Rows refined on at most: the busiest. More teach little and cost in proportion. */
-const mostRows = 256;
+/** Recent steps kept to refine on: fewer, the more rows there are, as memory goes with both. */
+const mostSteps = 8192;
+const leastSteps = 2048;
+const mostKept = 2 ** 21;
+/** Demands refined on at most, rows times steps: those of the busiest rows. More teach little and cost in proportion. */
+const mostDemands = 2 ** 19;
 
 /** The demand of the last steps, for refinement. */
 export class RecentDemand {
@@ -16,10 +18,12 @@ export class RecentDemand {
   push(demand: Float64Array, rows: number): void {
     this.#count++;
     // The oldest array is used again where it fits, so a steady system allocates nothing.
-    const spare = this.#ring.length === mostSteps ? this.#ring.shift() : undefined;
-    const kept = spare?.length === rows ? spare : new Float32Array(rows);
-    kept.set(demand.subarray(0, rows));
-    this.#ring.push(kept);
+    const kept = Math.max(leastSteps, Math.min(mostSteps, Math.floor(mostKept / Math.max(1, rows))));
+    let spare: Float32Array | undefined;
+    while (this.#ring.length >= kept) spare = this.#ring.shift();
+    const step = spare?.length === rows ? spare : new Float32Array(rows);
+    step.set(demand.subarray(0, rows));
+    this.#ring.push(step);
   }
 
   /** Demand of a step, counted from 1; undefined where it is no longer kept. */
@@ -40,7 +44,7 @@ export class RecentDemand {
       .map((sum, row) => ({ sum, row }))
       .filter(({ sum }) => sum > 0)
       .sort((a, b) => b.sum - a.sum || a.row - b.row)
-      .slice(0, mostRows);
+      .slice(0, Math.floor(mostDemands / this.#ring.length));
     const rows = busiest.length;
     const data = new Float32Array(this.#ring.length * rows);
     this.#ring.forEach((step, s) => {
@@ -60,15 +64,18 @@ export const trainingStepCostMs = 6;
 /** Part of one core that refinement may use. */
 export const refinementCpuPart = 0.1;
 
-/** Steps of history before the first refinement; the next come at twice as many each time. */
+/** Steps of history before the first refinement; the next come when there is half as much again. */
 const firstAt = 300;
-const longestPause = 2048;
-const mostPerRefinement = 500;
+const growth = 0.5;
+const longestPause = 1024;
+/** More training than this on a history of so many steps would learn it by heart. */
+const stepsOfHistoryPerStep = 4;
+const mostPerRefinement = 300;
 /** Of a run that must end soon and be repeatable. */
 export const mostInReplay = 2000;
 
 /**
- * When to refine, and for how many training steps: as history doubles, within a tenth of one core at a stated
+ * When to refine, and for how many training steps: as history grows by half, within a tenth of one core at a stated
  * cost a step.
  */
 export class RefinementSchedule {
@@ -88,8 +95,9 @@ export class RefinementSchedule {
   due(steps: number): number {
     if (steps < this.#nextAt) return 0;
     const earned = Math.floor((steps * this.#stepMs * refinementCpuPart) / this.#costMs) - this.#spent;
-    const allowed = Math.min(mostPerRefinement, this.#mostInAll - this.#spent, earned);
-    this.#nextAt = steps + Math.min(steps, longestPause);
+    const taught = Math.floor(steps / stepsOfHistoryPerStep);
+    const allowed = Math.min(mostPerRefinement, taught, this.#mostInAll - this.#spent, earned);
+    this.#nextAt = steps + Math.min(Math.floor(growth * steps), longestPause);
     return Math.max(0, allowed);
   }
 

@@ -17,8 +17,18 @@ const burnInSteps = 24;
 const windowsPerLane = 6;
 /** Rows are drawn by mean demand to this power; loss weighs the rest, as scores are in tokens, not in rows. */
 const drawPower = 0.5;
-const weightPower = 0.7;
-const maxWeight = 8;
+
+/** How much a moment's loss counts. */
+export interface LossWeighting {
+  /** Of each horizon of the model; default 1. */
+  horizons?: readonly number[];
+  /** Power of a row's scale at that moment: with 1 tokens count alike. */
+  power: number;
+  /** At most so much. */
+  most: number;
+}
+
+const usualWeighting: LossWeighting = { power: 0.7, most: 8 };
 
 interface Lane {
   source: TrainingSource;
@@ -43,6 +53,7 @@ export class Feeder {
     readonly window: number,
     readonly batch: number,
     readonly random: Random,
+    readonly weighting: LossWeighting = usualWeighting,
   ) {
     this.x = new Float32Array(window * batch * featureCount);
     this.y = new Float32Array(window * batch * horizons.length);
@@ -96,7 +107,7 @@ export class Feeder {
   }
 
   #fillLane(lane: Lane, b: number): void {
-    const { batch, horizons } = this;
+    const { batch, horizons, weighting } = this;
     const { prepared, endStep } = lane.source;
     const { steps } = prepared.series;
     const rowMean = prepared.rowMean[lane.row]!;
@@ -110,13 +121,13 @@ export class Feeder {
       }
       if (scale === 0) continue;
       const share = scale / (prepared.mean * (rowMean / prepared.mean) ** drawPower);
-      const weight = Math.min(maxWeight, share ** weightPower);
+      const weight = Math.min(weighting.most, share ** weighting.power);
       for (let k = 0; k < horizons.length; k++) {
         const horizon = horizons[k]!;
         if (lane.step + horizon >= endStep) break;
         const at = (t * batch + b) * horizons.length + k;
         this.y[at] = prepared.ahead(lane.row, lane.step, horizon) / scale;
-        this.weight[at] = weight;
+        this.weight[at] = weight * (weighting.horizons?.[k] ?? 1);
       }
     }
   }

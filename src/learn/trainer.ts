@@ -1,5 +1,5 @@
 import { featureVersion } from '../forecast/features.js';
-import { Feeder, type TrainingSource } from './feeder.js';
+import { Feeder, type LossWeighting, type TrainingSource } from './feeder.js';
 import { type LstmWeights, type ModelShape, parameterBlocks, parameterCount } from './model.js';
 import { Random } from './random.js';
 import { createSession, floats, runSession, type Session, scalar, tensor } from './session.js';
@@ -16,6 +16,8 @@ export interface TrainerOptions {
   batch?: number;
   /** Decoupled weight decay. Default 1e-4. */
   decay?: number;
+  /** What counts how much. Default: all horizons alike, and busy moments a little less than their tokens. */
+  weighting?: LossWeighting;
 }
 
 const averagedPart = 0.15;
@@ -40,11 +42,11 @@ export class Trainer implements AsyncDisposable {
   }
 
   private constructor(options: TrainerOptions, session: Session) {
-    const { initial, sources, seed, window = 64, batch = 64, decay = 1e-4 } = options;
+    const { initial, sources, seed, window = 64, batch = 64, decay = 1e-4, weighting } = options;
     this.#session = session;
     this.#shape = initial.shape;
     this.#decay = decay;
-    this.#feeder = new Feeder(sources, initial.shape.horizons, window, batch, new Random(seed));
+    this.#feeder = new Feeder(sources, initial.shape.horizons, window, batch, new Random(seed), weighting);
     this.#parameters = initial.values.slice();
     this.#average = initial.values.slice();
     this.#m = new Float32Array(initial.values.length);

@@ -12,6 +12,12 @@ const blockSteps = 30;
 const mostBlocks = 60;
 /** Fewer blocks prove nothing. */
 const leastBlocks = 6;
+/** Ways from what the shipped model says to what the refined one says that are scored. */
+const mixes = [0, 0.5, 1] as const;
+/** Loss this many steps ago counts e times less when mixes are weighed. */
+const memorySteps = 500;
+/** A mix counts e times less for each of so much loss, as a part of the least of all. */
+const tolerance = 0.02;
 const q50 = quantileLevels.indexOf(0.5);
 const q90 = quantileLevels.indexOf(0.9);
 
@@ -28,14 +34,18 @@ interface Horizon {
   steps: number;
   every: number;
   open: Open[];
-  /** Loss of each model in the block under way. */
-  now: [number, number];
-  past: [number[], number[]];
+  /** Discounted loss of each mix. */
+  losses: Float64Array;
+  /** Loss of each mix in the block under way. */
+  now: Float64Array;
+  /** Losses of blocks, per mix. */
+  past: number[][];
 }
 
 /**
- * Scores two models that run side by side on what really comes: the one that ships and the one that was refined.
- * What was promoted for its past may be worse now.
+ * The champion, which is the model that ships, and the challenger, which was refined, run side by side and are scored
+ * on what really comes. What was learnt by heart or holds no longer shows at once, and no history has to be kept from
+ * training for it.
  */
 export class LiveWatch {
   readonly #stepS: number;
@@ -47,16 +57,26 @@ export class LiveWatch {
     this.#stepS = options.stepMs / 1000;
     this.#horizons = options.horizonsMs.map((horizonMs) => {
       const steps = Math.max(1, Math.round(horizonMs / options.stepMs));
-      return { steps, every: Math.ceil(steps / mostOpen), open: [], now: [0, 0], past: [[], []] };
+      return {
+        steps,
+        every: Math.ceil(steps / mostOpen),
+        open: [],
+        losses: new Float64Array(mixes.length),
+        now: new Float64Array(mixes.length),
+        past: mixes.map(() => []),
+      };
     });
   }
 
-  /** Forgets what was watched: another model runs from now on. Forecasts that are open were the old one's. */
+  /**
+   * Another refined model runs from now on. What the one before did tells how far it is to be trusted at first, but is
+   * no ground to withdraw it; forecasts that are open were the old one's.
+   */
   restart(): void {
     for (const horizon of this.#horizons) {
       horizon.open = [];
-      horizon.now = [0, 0];
-      horizon.past = [[], []];
+      horizon.now.fill(0);
+      horizon.past = mixes.map(() => []);
     }
     this.#steps = 0;
   }
@@ -82,18 +102,31 @@ export class LiveWatch {
     });
   }
 
-  /** Whether the refined model is the better one at a horizon, so far; as long as nothing is known, it is. */
-  refinedLeads(horizon: number): boolean {
-    const { now, past } = this.#horizons[horizon]!;
-    const [shipped, refined] = [0, 1].map((model) => past[model]!.reduce((sum, loss) => sum + loss, now[model]!));
-    return refined! <= shipped!;
+  /**
+   * How far to go from the shipped model's quantiles to those of the refined one, 0 to 1: the mean of the mixes, each
+   * weighted by its recent loss. A mix is often better than either, as their errors differ.
+   */
+  refinedShare(horizon: number): number {
+    const { losses } = this.#horizons[horizon]!;
+    const least = Math.max(Number.MIN_VALUE, Math.min(...losses));
+    let weights = 0;
+    let share = 0;
+    mixes.forEach((mix, m) => {
+      const weight = Math.exp((1 - losses[m]! / least) / tolerance);
+      weights += weight;
+      share += weight * mix;
+    });
+    return share / weights;
   }
 
-  /** How the shipped model fares against the refined one; where it wins, the refined one is to be withdrawn. */
+  /**
+   * How the shipped model fares against the mix half way to the refined one; where it wins, the refined one is of no
+   * use and to be withdrawn.
+   */
   verdict(): Comparison {
-    const known = this.#horizons.filter((horizon) => horizon.past[0].length >= leastBlocks);
-    const blocks = Math.min(...known.map((horizon) => horizon.past[0].length));
-    const last = (model: 0 | 1) => known.map((horizon) => Float64Array.from(horizon.past[model].slice(-blocks)));
+    const known = this.#horizons.filter((horizon) => horizon.past[0]!.length >= leastBlocks);
+    const blocks = Math.min(...known.map((horizon) => horizon.past[0]!.length));
+    const last = (mix: number) => known.map((horizon) => Float64Array.from(horizon.past[mix]!.slice(-blocks)));
     return compare(last(1), last(0));
   }
 
@@ -115,19 +148,25 @@ export class LiveWatch {
 
   #score(horizon: Horizon, open: Open): void {
     const seconds = horizon.steps * this.#stepS;
-    open.totals.forEach((before, i) => {
-      const actual = (this.#totals[i * open.every]! - before) / seconds;
-      open.said.forEach((said, model) => {
-        horizon.now[model]! += pinball(0.5, actual, said[2 * i]!) + pinball(0.9, actual, said[2 * i + 1]!);
+    const [shipped, refined] = open.said;
+    const keep = Math.exp(-horizon.every / memorySteps);
+    for (let m = 0; m < mixes.length; m++) {
+      let loss = 0;
+      const between = (i: number) => shipped[i]! + mixes[m]! * (refined[i]! - shipped[i]!);
+      open.totals.forEach((before, i) => {
+        const actual = (this.#totals[i * open.every]! - before) / seconds;
+        loss += pinball(0.5, actual, between(2 * i)) + pinball(0.9, actual, between(2 * i + 1));
       });
-    });
+      horizon.losses[m] = horizon.losses[m]! * keep + loss;
+      horizon.now[m]! += loss;
+    }
   }
 }
 
 function closeBlock(horizon: Horizon): void {
-  horizon.past.forEach((losses, model) => {
-    losses.push(horizon.now[model]!);
+  horizon.past.forEach((losses, m) => {
+    losses.push(horizon.now[m]!);
     if (losses.length > mostBlocks) losses.shift();
   });
-  horizon.now = [0, 0];
+  horizon.now.fill(0);
 }

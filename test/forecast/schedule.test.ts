@@ -17,7 +17,7 @@ describe('the refinement schedule', () => {
             steps += gap;
             const due = schedule.due(steps);
             expect(Number.isInteger(due) && due >= 0).toBe(true);
-            expect(due).toBeLessThanOrEqual(500);
+            expect(due).toBeLessThanOrEqual(Math.min(500, steps / 4));
             if (steps < 300) expect(due).toBe(0);
             schedule.spent(due);
             spent += due;
@@ -28,15 +28,15 @@ describe('the refinement schedule', () => {
     );
   });
 
-  it('comes again when the history has doubled, and at last every 2,048 steps', () => {
+  it('comes again when there is half as much history again, and at last every 1,024 steps', () => {
     const schedule = new RefinementSchedule(1000, 7);
     const at: number[] = [];
-    for (let steps = 1; steps <= 10_000; steps++) {
+    for (let steps = 1; steps <= 6000; steps++) {
       const due = schedule.due(steps);
       if (due > 0) at.push(steps);
       schedule.spent(due);
     }
-    expect(at).toEqual([300, 600, 1200, 2400, 4448, 6496, 8544]);
+    expect(at).toEqual([300, 450, 675, 1012, 1518, 2277, 3301, 4325, 5349]);
   });
 
   it('stops for good once a run has had what it may', () => {
@@ -52,19 +52,27 @@ describe('the refinement schedule', () => {
 });
 
 describe('recent demand', () => {
-  it('is that of the busiest rows over the last 2,048 steps, oldest first', () => {
-    const recent = new RecentDemand();
-    for (let step = 0; step < 2050; step++) {
-      const demand = new Float64Array(300);
-      for (let row = 0; row < 300; row++) demand[row] = row;
-      demand[5] = step;
-      recent.push(demand, 300);
-    }
-    const { rows, steps, data } = recent.matrix();
-    expect([recent.steps, steps, rows]).toEqual([2050, 2048, 256]);
-    expect([data[0], data[rows]]).toEqual([2, 3]);
-    expect(data[1]).toBe(299);
-  });
+  it.each([
+    [3000, 300, 1],
+    [2049, 2000, 2],
+  ])(
+    'of %i steps of %i rows is that of the busiest rows, oldest first, as far as memory goes',
+    (pushed, rows, first) => {
+      const recent = new RecentDemand();
+      for (let step = 0; step < pushed; step++) {
+        const demand = new Float64Array(rows);
+        for (let row = 0; row < rows; row++) demand[row] = row;
+        demand[5] = 1e6 + step;
+        recent.push(demand, rows);
+      }
+      const kept = recent.matrix();
+      expect(recent.steps).toBe(pushed);
+      expect(kept.steps).toBe(pushed - first + 1);
+      expect(kept.rows).toBe(Math.min(rows - 1, Math.floor(2 ** 19 / kept.steps)));
+      expect([kept.data[0], kept.data[kept.rows]]).toEqual([1e6 + first - 1, 1e6 + first]);
+      expect(kept.data[1]).toBe(rows - 1);
+    },
+  );
 
   it('copes with rows that come later, and forgets one that is reset', () => {
     const recent = new RecentDemand();

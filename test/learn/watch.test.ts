@@ -43,21 +43,28 @@ describe('the live watch over a refined model', () => {
     expect(watch(600, says(3, 4, 6), says(3, 4, 6)).verdict().wins).toBe(false);
   });
 
-  it('says nothing after a minute, nor after it was restarted', () => {
+  it('says nothing after a minute, nor after another model was refined, which is trusted as the one before', () => {
     expect(watch(60, says(3, 4, 6), says(3, 9, 20)).verdict().wins).toBe(false);
     const watched = watch(600, says(3, 4, 6), says(3, 9, 20));
     watched.restart();
     expect(watched.verdict().wins).toBe(false);
-    expect(watched.refinedLeads(0)).toBe(true);
+    expect(watched.refinedShare(0)).toBeLessThan(0.01);
   });
 
-  it('knows for each horizon which model leads', () => {
+  it('goes half way as long as nothing is known, and for each horizon where the record points', () => {
+    expect(new LiveWatch({ stepMs: 1000, horizonsMs }).refinedShare(0)).toBe(0.5);
     const refined = says(3, 4, 6);
     // At the second horizon the refined one is far off.
     for (let row = 0; row < 3; row++) refined[(2 * row + 1) * quantileCount + median] = 30;
-    const watched = watch(300, says(3, 5, 8), refined);
-    expect(watched.refinedLeads(0)).toBe(true);
-    expect(watched.refinedLeads(1)).toBe(false);
+    const watched = watch(300, says(3, 9, 20), refined);
+    expect(watched.refinedShare(0)).toBeGreaterThan(0.99);
+    expect(watched.refinedShare(1)).toBeLessThan(0.01);
+  });
+
+  it('goes between models that err to either side', () => {
+    const share = watch(600, says(3, 1, 3), says(3, 7, 9)).refinedShare(1);
+    expect(share).toBeGreaterThan(0.3);
+    expect(share).toBeLessThan(0.7);
   });
 
   it('tells models apart in a table of thousands of rows too', () => {
