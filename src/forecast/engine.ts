@@ -389,11 +389,12 @@ export class ForecastEngine implements Forecaster {
     this.#refiner ??= new Refiner();
     const request: RefineRequest = {
       weights: this.#weights,
+      previous: this.#lineage?.latest,
       demand,
       stepMs: this.#options.stepMs,
       horizonSteps: this.#options.horizonsMs.map((horizonMs) => horizonMs / this.#options.stepMs),
       trainingSteps,
-      seed: this.#options.seed,
+      seed: this.#options.seed + this.#recent.steps,
     };
     const work = this.#refiner.run(request, this.#options.deterministic ? undefined : refinementCpuPart).then(
       (result) => this.#take(result),

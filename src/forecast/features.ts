@@ -179,9 +179,10 @@ export class FeatureBank {
 
   /**
    * Takes in a row's demand of the step that ended and writes its features.
+   * @param turn which steps its period is searched in
    * @returns whether the row is active; if not, nothing was written
    */
-  advance(row: number, demand: number, out: Float32Array, offset: number): boolean {
+  advance(row: number, demand: number, out: Float32Array, offset: number, turn = row): boolean {
     const s = this.#state;
     const base = row * fields;
     if (s[base] === 0) {
@@ -216,7 +217,7 @@ export class FeatureBank {
     s[base + field.active]! += Math.max(alphas[4]!, perSeen) * ((demand > 0 ? 1 : 0) - s[base + field.active]!);
     s[base + field.peak] = Math.max(demand, s[base + field.peak]! * (1 - alphas[4]!));
     // Rows are searched in turn, so that no step pays for all of them.
-    if (seen >= 4 * minPeriod && (seen + row) % searchEvery === 0) this.#findPeriod(row, seen);
+    if (seen >= 4 * minPeriod && (seen + turn) % searchEvery === 0) this.#findPeriod(row, seen);
     this.#write(row, out, offset);
     return true;
   }

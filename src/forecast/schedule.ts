@@ -35,24 +35,26 @@ export class RecentDemand {
     for (const step of this.#ring) if (row < step.length) step[row] = 0;
   }
 
-  /** The busiest rows, `data[step * rows + row]`, oldest first. */
-  matrix(): { rows: number; steps: number; data: Float32Array } {
+  /** The busiest rows, `data[step * rows + row]`, oldest first, and where in the table each stands, ascending. */
+  matrix(): { rows: number; steps: number; data: Float32Array; places: number[] } {
     const sums: number[] = [];
     for (const step of this.#ring)
       for (let row = 0; row < step.length; row++) sums[row] = (sums[row] ?? 0) + step[row]!;
-    const busiest = sums
+    const places = sums
       .map((sum, row) => ({ sum, row }))
       .filter(({ sum }) => sum > 0)
       .sort((a, b) => b.sum - a.sum || a.row - b.row)
-      .slice(0, Math.floor(mostDemands / this.#ring.length));
-    const rows = busiest.length;
+      .slice(0, Math.floor(mostDemands / this.#ring.length))
+      .map(({ row }) => row)
+      .sort((a, b) => a - b);
+    const rows = places.length;
     const data = new Float32Array(this.#ring.length * rows);
     this.#ring.forEach((step, s) => {
-      busiest.forEach(({ row }, i) => {
+      places.forEach((row, i) => {
         data[s * rows + i] = step[row] ?? 0;
       });
     });
-    return { rows, steps: this.#ring.length, data };
+    return { rows, steps: this.#ring.length, data, places };
   }
 }
 
@@ -68,8 +70,6 @@ export const refinementCpuPart = 0.1;
 const firstAt = 300;
 const growth = 0.5;
 const longestPause = 1024;
-/** More training than this on a history of so many steps would learn it by heart. */
-const stepsOfHistoryPerStep = 4;
 const mostPerRefinement = 300;
 /** Of a run that must end soon and be repeatable. */
 export const mostInReplay = 2000;
@@ -95,8 +95,7 @@ export class RefinementSchedule {
   due(steps: number): number {
     if (steps < this.#nextAt) return 0;
     const earned = Math.floor((steps * this.#stepMs * refinementCpuPart) / this.#costMs) - this.#spent;
-    const taught = Math.floor(steps / stepsOfHistoryPerStep);
-    const allowed = Math.min(mostPerRefinement, taught, this.#mostInAll - this.#spent, earned);
+    const allowed = Math.min(mostPerRefinement, this.#mostInAll - this.#spent, earned);
     this.#nextAt = steps + Math.min(Math.floor(growth * steps), longestPause);
     return Math.max(0, allowed);
   }

@@ -7,6 +7,8 @@ export interface DemandSeries {
   rows: number;
   steps: number;
   data: Float32Array;
+  /** Where each row stands in the table it comes from, if not at its own place: its period is searched in turn. */
+  places?: readonly number[];
 }
 
 /** Sums requests into steps: what `collect` would have seen. */
@@ -40,7 +42,7 @@ export class PreparedSeries {
   readonly #sums: Float64Array;
 
   constructor(series: DemandSeries) {
-    const { rows, steps, data } = series;
+    const { rows, steps, data, places } = series;
     this.series = series;
     this.features = new Float32Array(rows * steps * featureCount);
     this.scale = new Float32Array(rows * steps);
@@ -52,7 +54,8 @@ export class PreparedSeries {
       bank.advanceTotal(demand.reduce((sum, value) => sum + value, 0));
       for (let row = 0; row < rows; row++) {
         const at = row * steps + step;
-        if (bank.advance(row, demand[row]!, this.features, at * featureCount)) this.scale[at] = bank.scale(row);
+        const place = places?.[row] ?? row;
+        if (bank.advance(row, demand[row]!, this.features, at * featureCount, place)) this.scale[at] = bank.scale(row);
         const sum = row * (steps + 1) + step;
         this.#sums[sum + 1] = this.#sums[sum]! + demand[row]!;
       }

@@ -27,6 +27,7 @@ function relay(steps: number): RefineRequest['demand'] {
 
 const request = (demand: RefineRequest['demand'], trainingSteps: number): RefineRequest => ({
   weights: champion,
+  previous: undefined,
   demand,
   stepMs: 1000,
   horizonSteps: [5, 30],
@@ -62,17 +63,28 @@ describe('refinement', () => {
     expect(ofFar![1]!.score).toBeLessThan(ofNear![1]!.score);
   });
 
+  it('passes over a short history a few times, however much it might train', async () => {
+    expect((await refine(request(relay(300), 1000))).trainingSteps).toBe(Math.ceil((12 * 6 * 300) / (64 * 32)));
+  });
+
+  it('stands half way between what the last refinement came to and what this one does', async () => {
+    const alone = await refine(request(relay(300), 5));
+    const previous = { ...champion, values: champion.values.map((value) => value + 1) };
+    const both = await refine({ ...request(relay(300), 5), previous });
+    const half = alone.weights.values.map((value, i) => value / 2 + previous.values[i]! / 2);
+    expect(both.weights.values.every((value, i) => Math.abs(value - half[i]!) < 1e-5)).toBe(true);
+  });
+
   it('gives the same weights for the same seed, in this thread and in one of its own', async () => {
     await using refiner = new Refiner();
-    const here = await refine(request(relay(600), 50));
-    const there = await refiner.run(request(relay(600), 50));
-    expect(here.trainingSteps).toBe(50);
+    const here = await refine(request(relay(600), 20));
+    const there = await refiner.run(request(relay(600), 20));
     expect(there.weights.values).toEqual(here.weights.values);
   });
 
   it('ends soon when it is closed, with a code', async () => {
     const refiner = new Refiner();
-    const outcome = refiner.run(request(relay(900), 100_000)).then(
+    const outcome = refiner.run(request(relay(9000), 100_000)).then(
       () => 'finished',
       (error: { code: string }) => error.code,
     );
