@@ -29,18 +29,18 @@ function listed(path) {
 
 const percent = (value) => (value === null ? '-' : `${(100 * value).toFixed(1)} %`);
 const row = (cells) => console.log(`| ${cells.join(' | ')} |`);
-row(['trace', 'horizon', 'score as it is', 'score refined', 'saved', 'challengers', 'withdrawn']);
+row(['trace', 'horizon', 'score as it is', 'score refined', 'saved', 'promoted', 'refused']);
 row(Array(7).fill('---'));
 for (const file of files) {
   const trace = await readTrace(file);
   const stepMs = Math.max(1000, trace.binMs ?? 0);
   const horizonsMs = trace.binMs ? [stepMs, 6 * stepMs] : [5_000, 30_000];
   const settings = { cost: 'requests', stepMs, horizonsMs, engine: 'lstm', refine: true, warmup: 0.5, seed: 1 };
-  let trained = 0;
-  let withdrawn = 0;
+  let promoted = 0;
+  let refused = 0;
   const onEvent = ({ message }) => {
-    if (message.startsWith('challenger trained')) trained++;
-    if (message.startsWith('refined model withdrawn')) withdrawn++;
+    if (message.startsWith('challenger promoted')) promoted++;
+    if (message.startsWith('challenger refused')) refused++;
   };
   const open = (refine) =>
     ForecastEngine.open({
@@ -61,6 +61,6 @@ for (const file of files) {
     const [refined, plain] = ['refined', 'plain'].map((name) => result.engines[name][h].score);
     const saved = plain > 0 ? 1 - refined / plain : null;
     const name = basename(file).replace(/\.csv(\.gz)?$/, '');
-    row([name, `${horizonMs / 1000} s`, plain.toFixed(4), refined.toFixed(4), percent(saved), trained, withdrawn]);
+    row([name, `${horizonMs / 1000} s`, plain.toFixed(4), refined.toFixed(4), percent(saved), promoted, refused]);
   });
 }

@@ -5,6 +5,7 @@ import type { LstmWeights } from '../learn/model.js';
 import { readWeights } from '../learn/model.js';
 import type { RefineRequest, RefineResult } from '../learn/refine.js';
 import { Refiner } from '../learn/refiner.js';
+import { Trial } from '../learn/trial.js';
 import { LiveWatch } from '../learn/watch.js';
 import { Blend } from './blend.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
@@ -90,7 +91,10 @@ export class ForecastEngine implements Forecaster {
   #refiner: Refiner | undefined;
   #refining: Promise<void> | undefined;
   readonly #lineage: Lineage | undefined;
-  readonly #watch: LiveWatch;
+  #watch: LiveWatch;
+  /** What refinement came to, until the next step. */
+  #refined: RefineResult | undefined;
+  #trial: Trial | undefined;
   #frame: ForecastFrame;
   /** What the models said in the last step, the shipped one first; undefined where they could not. */
   #modelFrames: readonly ForecastFrame[] | undefined;
@@ -175,16 +179,23 @@ export class ForecastEngine implements Forecaster {
       throw new ForetokenError('INVALID_ARGUMENT', `rows: expected 0 to ${this.#options.rows}, got ${rows}`);
     this.#fit(rows);
     this.#adopt();
+    this.#beginTrial();
     const clean = usable(demand, rows);
     this.#recent.push(clean, rows);
     if (this.name === 'last') this.#last.predict(clean, rows, this.#frame);
     else {
       const frames = await this.#forecast(clean, rows, (resolved) => this.#resolve(resolved));
-      this.#modelFrames = frames;
-      if (frames?.[1]) this.#watch.step(clean, rows, frames[0]!.quantiles, frames[1].quantiles);
-      if (this.name === 'lstm' && frames) this.#copy(frames, rows, this.#frame);
+      const serving = this.#serving(frames);
+      this.#modelFrames = serving;
+      if (frames && serving) {
+        if (serving[1]) this.#watch.step(clean, rows, serving[0]!.quantiles, serving[1].quantiles);
+        const [shipped, champion, challenger] = [frames[0]!, serving.at(-1)!, frames.at(-1)!];
+        this.#trial?.step(clean, rows, shipped.quantiles, champion.quantiles, challenger.quantiles);
+        if (this.name === 'lstm') this.#copy(serving, rows, this.#frame);
+      }
     }
     this.#maybeWithdraw();
+    if (this.#trial?.isOver) this.#endTrial();
     await this.#maybeRefine();
     return this.#frame;
   }
@@ -358,7 +369,8 @@ export class ForecastEngine implements Forecaster {
     await this.#longRange?.observe(demand, rows);
     const frames = await inference;
     const inferred = performance.now();
-    const external = this.name === 'auto' && this.#lstm ? [frames?.[0]?.quantiles, frames?.[1]?.quantiles] : [];
+    const serving = this.#serving(frames);
+    const external = this.name === 'auto' && this.#lstm ? [serving?.[0]?.quantiles, serving?.[1]?.quantiles] : [];
     this.#mixture.predict(rows, external, this.#frame, this.#longRange && ((h) => this.#lookFar(h)));
     this.#spentMs.score += scored - began;
     this.#spentMs.mix += performance.now() - inferred;
@@ -412,10 +424,41 @@ export class ForecastEngine implements Forecaster {
   #take(result: RefineResult): void {
     if (this.#closed) return;
     this.#schedule.spent(result.trainingSteps);
-    if (result.trainingSteps === 0) return;
-    this.#keep(this.#lineage!.promote(result.weights));
-    this.#serveLatest();
-    this.#tell('model', `challenger trained for ${result.trainingSteps} steps; it serves as far as it proves itself`);
+    if (result.trainingSteps > 0) this.#refined = result;
+  }
+
+  /** What was refined runs beside the others from this step on, in place of an earlier challenger. */
+  #beginTrial(): void {
+    const refined = this.#refined;
+    if (!refined) return;
+    this.#refined = undefined;
+    this.#endTrial();
+    this.#lstm!.addModel(engineNames[2], refined.weights);
+    this.#trial = new Trial(refined.weights, this.#options);
+    this.#tell('model', `challenger on trial, after ${refined.trainingSteps} steps of training`);
+  }
+
+  /** The challenger, if there is one, replaces the refined model, or none so far, if it was better on what came. */
+  #endTrial(): void {
+    const trial = this.#trial;
+    if (!trial) return;
+    this.#trial = undefined;
+    const gain = trial.gain();
+    const saves = `saves ${(100 * gain).toFixed(1)} % of the loss of what served on ${trial.steps} steps after that`;
+    if (!(gain > 0)) {
+      this.#lstm!.dropModel(this.#lstm!.models.length - 1);
+      this.#tell('model', `challenger refused: ${saves}`);
+      return;
+    }
+    if (this.#lineage!.latest) this.#lstm!.dropModel(1);
+    this.#watch = trial.challenger;
+    this.#keep(this.#lineage!.promote(trial.weights));
+    this.#tell('model', `challenger promoted: ${saves}`);
+  }
+
+  /** Of the frames of all models those that are heard: the shipped one's, and the refined one's if there is one. */
+  #serving(frames: readonly ForecastFrame[] | undefined): readonly ForecastFrame[] | undefined {
+    return frames?.slice(0, this.#lineage?.latest ? 2 : 1);
   }
 
   /** Goes back a version when what was refined turns out to be of no use. */
@@ -424,17 +467,13 @@ export class ForecastEngine implements Forecaster {
     const { wins, gain } = this.#watch.verdict();
     if (!wins) return;
     this.#keep(this.#lineage.withdraw());
-    this.#serveLatest();
-    this.#tell('model', `refined model withdrawn: the shipped one saves ${(100 * gain).toFixed(1)} % of its loss`);
-  }
-
-  /** The newest refined version runs beside the shipped model, from the next step on. */
-  #serveLatest(): void {
-    const latest = this.#lineage?.latest;
-    if (!latest) this.#lstm!.dropModel();
-    else if (this.#lstm!.models.length > 1) this.#lstm!.setWeights(latest, 1);
-    else this.#lstm!.addModel(engineNames[2], latest);
+    const { latest } = this.#lineage;
+    if (latest) this.#lstm!.setWeights(latest, 1);
+    else this.#lstm!.dropModel(1);
     this.#watch.restart();
+    // What the challenger was compared with is gone.
+    if (this.#trial) this.#trial = new Trial(this.#trial.weights, this.#options);
+    this.#tell('model', `refined model withdrawn: the shipped one saves ${(100 * gain).toFixed(1)} % of its loss`);
   }
 
   /** A version that cannot be written is lost at the next restart, and nothing else. */

@@ -163,11 +163,11 @@ export class LstmForecaster implements Forecaster {
     return models.length - 1;
   }
 
-  /** Ends the model that was added last; the first stays. */
-  dropModel(): void {
-    if (this.#task.models.length < 2) return;
-    this.#task.models.pop();
-    this.#frames.pop();
+  /** Ends a model but the first; those after it move up. */
+  dropModel(model: number): void {
+    if (model < 1) throw new ForetokenError('INVALID_ARGUMENT', `model: expected 1 or more, got ${model}`);
+    this.#task.models.splice(model, 1);
+    this.#frames.splice(model, 1);
   }
 
   /**

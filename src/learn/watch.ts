@@ -43,9 +43,9 @@ interface Horizon {
 }
 
 /**
- * The champion, which is the model that ships, and the challenger, which was refined, run side by side and are scored
- * on what really comes. What was learnt by heart or holds no longer shows at once, and no history has to be kept from
- * training for it.
+ * Two models run side by side and are scored on what really comes: the one that ships and the one that was refined, or
+ * that and its challenger. What was learnt by heart or holds no longer shows, and no history has to be kept from training
+ * for it.
  */
 export class LiveWatch {
   readonly #stepS: number;
@@ -117,6 +117,11 @@ export class LiveWatch {
       share += weight * mix;
     });
     return share / weights;
+  }
+
+  /** Recent loss of the best mix at each horizon. */
+  bestLosses(): number[] {
+    return this.#horizons.map(({ losses }) => Math.min(...losses));
   }
 
   /**

@@ -9,6 +9,7 @@ import { engineChoices } from '../../src/forecast/names.js';
 import type { DemandMatrix } from '../../src/history/store.js';
 import { Lineage } from '../../src/learn/lineage.js';
 import { type LstmWeights, readWeights } from '../../src/learn/model.js';
+import { Random } from '../../src/learn/random.js';
 import { flawOf, kinds, poisson, type Series } from './series.js';
 
 const opened: ForecastEngine[] = [];
@@ -246,5 +247,44 @@ describe('a refined model from an earlier run', () => {
     expect(served.slice(200)).toEqual(shippedAlone.slice(200));
     await engine.close();
     expect(readdirSync(refinedFolder)).toEqual([]);
+  });
+});
+
+describe('a challenger', () => {
+  /** A rhythm for so many steps that refinement begins, then for as many as a trial takes until the next challenger comes what follows. */
+  function relay(then: (step: number, row: number) => boolean): Series {
+    const random = new Random(5);
+    return Array.from({ length: 452 }, (_, step) =>
+      Array.from({ length: 6 }, (__, row) => {
+        const shift = step + 3 * row;
+        const isOn = step < 302 ? shift % 37 < 3 || shift % 23 === 0 : then(step, row);
+        return random.poisson(isOn ? 40 : 0.2) * (row + 1);
+      }),
+    );
+  }
+  const models = (events: EngineEvent[]) => events.filter(({ kind }) => kind === 'model').map(({ message }) => message);
+
+  it.each([
+    [
+      'promoted where what it learnt holds',
+      /^challenger promoted: saves \d/,
+      (at: number) => at % 37 < 3 || at % 23 === 0,
+    ],
+    ['refused where it no longer does', /^challenger refused: saves [-0]/, (at: number) => (at * 7919) % 101 < 50],
+  ])('is not heard on its trial, and then %s', async (_, outcome, isOn) => {
+    const folder = mkdtempSync(join(tmpdir(), 'foretoken-trial-'));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    const series = relay((step, row) => isOn(step + 3 * row));
+    const { engine, events } = await openWith({ engine: 'lstm', refine: true, refinedFolder: folder });
+    const { engine: plain } = await openWith({ engine: 'lstm' });
+    expect(await run(engine, series.slice(0, 449))).toEqual(await run(plain, series.slice(0, 449)));
+    expect(models(events)).toEqual([expect.stringMatching(/^challenger on trial/)]);
+    await run(engine, series.slice(449));
+    expect(models(events)[1]).toMatch(outcome);
+    const isPromoted = outcome.source.includes('promoted');
+    const next = await engine.step(Float64Array.from(series[0]!), 6);
+    expect(next.engines[next.engine[0]!]).toBe(isPromoted ? 'lstm-refined' : 'lstm');
+    await engine.close();
+    expect(readdirSync(folder)).toHaveLength(isPromoted ? 1 : 0);
   });
 });
