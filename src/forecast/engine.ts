@@ -285,8 +285,7 @@ export class ForecastEngine implements Forecaster {
     });
     const demand = new Float64Array(targets.length);
     for (; taken < this.#recent.steps; taken++) {
-      const step = this.#recent.at(taken + 1);
-      for (const [row, i] of rows) demand[i] = step?.[row] ?? 0;
+      for (const [row, i] of rows) demand[i] = this.#recent.at(taken + 1, row);
       await beside.#forecast(demand, targets.length);
     }
     if (this.#closed) return 0;

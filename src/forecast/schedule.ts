@@ -5,9 +5,15 @@ const mostKept = 2 ** 21;
 /** Demands refined on at most, rows times steps: those of the busiest rows. More teach little and cost in proportion. */
 const mostDemands = 2 ** 19;
 
-/** The demand of the last steps, for refinement. */
+/** Demand of a step: of all rows, or of those alone that asked, ascending, where that is less. */
+interface StepDemand {
+  asked?: Uint32Array;
+  demand: Float32Array;
+}
+
+/** The demand of the last steps, for refinement. Rows that do not ask take no memory beside many that do not. */
 export class RecentDemand {
-  readonly #ring: Float32Array[] = [];
+  readonly #ring: StepDemand[] = [];
   #count = 0;
 
   /** Steps seen in all. */
@@ -17,45 +23,86 @@ export class RecentDemand {
 
   push(demand: Float64Array, rows: number): void {
     this.#count++;
+    const most = Math.max(leastSteps, Math.min(mostSteps, Math.floor(mostKept / Math.max(1, rows))));
+    let oldest: StepDemand | undefined;
+    while (this.#ring.length >= most) oldest = this.#ring.shift();
+    let count = 0;
+    for (let row = 0; row < rows; row++) if (demand[row]! > 0) count++;
+    if (2 * count < rows) {
+      const asked = new Uint32Array(count);
+      const kept = new Float32Array(count);
+      for (let row = 0, i = 0; i < count; row++)
+        if (demand[row]! > 0) {
+          asked[i] = row;
+          kept[i++] = demand[row]!;
+        }
+      this.#ring.push({ asked, demand: kept });
+      return;
+    }
     // The oldest array is used again where it fits, so a steady system allocates nothing.
-    const kept = Math.max(leastSteps, Math.min(mostSteps, Math.floor(mostKept / Math.max(1, rows))));
-    let spare: Float32Array | undefined;
-    while (this.#ring.length >= kept) spare = this.#ring.shift();
-    const step = spare?.length === rows ? spare : new Float32Array(rows);
-    step.set(demand.subarray(0, rows));
-    this.#ring.push(step);
+    const kept = oldest && !oldest.asked && oldest.demand.length === rows ? oldest.demand : new Float32Array(rows);
+    kept.set(demand.subarray(0, rows));
+    this.#ring.push({ demand: kept });
   }
 
-  /** Demand of a step, counted from 1; undefined where it is no longer kept. */
-  at(step: number): Float32Array | undefined {
-    return step > this.#count - this.#ring.length ? this.#ring[step - 1 - this.#count + this.#ring.length] : undefined;
+  /** A row's demand in a step, counted from 1; 0 where it is no longer kept. */
+  at(step: number, row: number): number {
+    const kept = this.#ring[step - 1 - this.#count + this.#ring.length];
+    return kept?.demand[placeOf(kept, row)] ?? 0;
   }
 
   reset(row: number): void {
-    for (const step of this.#ring) if (row < step.length) step[row] = 0;
+    for (const kept of this.#ring) {
+      const place = placeOf(kept, row);
+      if (place < kept.demand.length) kept.demand[place] = 0;
+    }
   }
 
   /** The busiest rows, `data[step * rows + row]`, oldest first, and where in the table each stands, ascending. */
   matrix(): { rows: number; steps: number; data: Float32Array; places: number[] } {
     const sums: number[] = [];
-    for (const step of this.#ring)
-      for (let row = 0; row < step.length; row++) sums[row] = (sums[row] ?? 0) + step[row]!;
-    const places = sums
-      .map((sum, row) => ({ sum, row }))
-      .filter(({ sum }) => sum > 0)
-      .sort((a, b) => b.sum - a.sum || a.row - b.row)
-      .slice(0, Math.floor(mostDemands / this.#ring.length))
-      .map(({ row }) => row)
-      .sort((a, b) => a - b);
+    for (const { asked, demand } of this.#ring)
+      for (let i = 0; i < demand.length; i++) {
+        const row = asked ? asked[i]! : i;
+        sums[row] = (sums[row] ?? 0) + demand[i]!;
+      }
+    const busiest: { sum: number; row: number }[] = [];
+    sums.forEach((sum, row) => {
+      if (sum > 0) busiest.push({ sum, row });
+    });
+    busiest.sort((a, b) => b.sum - a.sum || a.row - b.row).splice(Math.floor(mostDemands / this.#ring.length));
+    const places = busiest.map(({ row }) => row).sort((a, b) => a - b);
     const rows = places.length;
+    const columns = new Int32Array(sums.length).fill(-1);
+    places.forEach((row, column) => {
+      columns[row] = column;
+    });
     const data = new Float32Array(this.#ring.length * rows);
-    this.#ring.forEach((step, s) => {
-      places.forEach((row, i) => {
-        data[s * rows + i] = step[row] ?? 0;
-      });
+    this.#ring.forEach(({ asked, demand }, s) => {
+      const at = s * rows;
+      if (asked)
+        asked.forEach((row, i) => {
+          if (columns[row]! >= 0) data[at + columns[row]!] = demand[i]!;
+        });
+      else
+        places.forEach((row, column) => {
+          data[at + column] = demand[row] ?? 0;
+        });
     });
     return { rows, steps: this.#ring.length, data, places };
   }
+}
+
+/** Where a row's demand lies; beyond the end if it has none. */
+function placeOf({ asked, demand }: StepDemand, row: number): number {
+  if (!asked) return row;
+  let from = 0;
+  for (let to = asked.length; from < to; ) {
+    const middle = (from + to) >> 1;
+    if (asked[middle]! < row) from = middle + 1;
+    else to = middle;
+  }
+  return asked[from] === row ? from : demand.length;
 }
 
 /**

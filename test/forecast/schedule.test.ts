@@ -76,6 +76,24 @@ describe('recent demand', () => {
     },
   );
 
+  it('is the same whether few or many ask', () => {
+    const recent = new RecentDemand();
+    const demands = Array.from({ length: 8204 }, (_, step) =>
+      Float64Array.from({ length: 9 }, (_, row) =>
+        (step >> 3) % 2 === 0 || row % 4 === step % 4 ? 1 + row + step : 0,
+      ),
+    );
+    for (const demand of demands) recent.push(demand, 9);
+    const last = demands.slice(-8192);
+    const rows = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+    expect([...recent.matrix().data]).toEqual(last.flatMap((demand) => rows.map((row) => demand[row]!)));
+    for (const step of [13, 14, 20, 21, 8204])
+      expect(rows.map((row) => recent.at(step, row))).toEqual(rows.map((row) => demands[step - 1]![row]!));
+    expect([recent.at(12, 8), recent.at(8205, 8), recent.at(8204, 9)]).toEqual([0, 0, 0]);
+    recent.reset(8);
+    expect(recent.matrix().rows).toBe(8);
+  });
+
   it('copes with rows that come later, and forgets one that is reset', () => {
     const recent = new RecentDemand();
     recent.push(Float64Array.of(1), 1);
