@@ -6,14 +6,16 @@ import { printShadow, shadowBench } from './shadow.js';
 import { printStep, stepBench } from './step.js';
 import { printWarm, warmBench } from './warm.js';
 
-// `npm run bench -- --step 100000`: only the control step, for so many targets; `--warm 10000`: only how long forecasters
-// take to take in the history after a restart; `--shadow 10000`: only what a shadow costs.
+// `npm run bench -- --step 100000`: only the control step, for so many targets; with `--idle 0.99` that part of them asked
+// once, long ago. `--warm 10000`: only how long forecasters take to take in the history after a restart;
+// `--shadow 10000`: only what a shadow costs.
 let values;
 try {
   ({ values } = parseArgs({
     options: {
       json: { type: 'boolean' },
       step: { type: 'string' },
+      idle: { type: 'string' },
       shadow: { type: 'string' },
       warm: { type: 'string' },
     },
@@ -23,12 +25,15 @@ try {
     if (!(Number.isInteger(targets) && targets >= 1 && targets <= 1_000_000))
       throw new Error(`--${option}: expected a whole number from 1 to 1000000, got ${JSON.stringify(values[option])}`);
   }
+  const idle = Number(values.idle ?? 0);
+  if (!(idle >= 0 && idle < 1))
+    throw new Error(`--idle: expected a part from 0 to below 1, got ${JSON.stringify(values.idle)}`);
 } catch (error) {
   console.error(`bench: ${error.message}`);
   process.exit(2);
 }
 if (values.step !== undefined) {
-  const step = await stepBench(Number(values.step));
+  const step = await stepBench(Number(values.step), Number(values.idle ?? 0));
   if (values.json) console.log(JSON.stringify({ step }));
   else printStep(step);
   process.exit(0);

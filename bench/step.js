@@ -1,6 +1,7 @@
 import { ControlLoop } from '../dist/control/loop.js';
 import { Roster } from '../dist/control/roster.js';
 import { ForecastEngine } from '../dist/forecast/engine.js';
+import { sleepAfterSteps } from '../dist/forecast/sleepers.js';
 import { openMemoryHistory } from '../dist/history/memory.js';
 import { BucketTable } from '../dist/table/table.js';
 
@@ -13,10 +14,14 @@ const horizonsMs = [5_000, 30_000, 300_000];
 
 /**
  * The whole step on a virtual clock, its parts as the loop and the engine themselves report them, over a whole
- * turn of the horizons. Every target asks in every step: idle ones would cost less.
+ * turn of the horizons.
  * @param count targets
+ * @param idle part of the targets that ask in the first step only, and sleep when it is measured; others ask in every step
  */
-export async function stepBench(count = 10_000) {
+export async function stepBench(count = 10_000, idle = 0) {
+  const warm = warmSteps + (idle > 0 ? sleepAfterSteps : 0);
+  const isBusy = (i) => (i * 7919) % 1000 >= 1000 * idle;
+  const memoryBefore = process.memoryUsage().rss;
   const ratePerSec = 100 * count;
   const options = {
     ratePerSec,
@@ -37,6 +42,7 @@ export async function stepBench(count = 10_000) {
     loop.put({ name: `t${i}`, handle, reservation: 0, weight: 1, limit: Number.POSITIVE_INFINITY });
     return handle;
   });
+  const busy = handles.filter((_, i) => isBusy(i));
   let random = 1;
   const next = () => {
     random = (random * 1103515245 + 12345) % 2 ** 31;
@@ -44,12 +50,12 @@ export async function stepBench(count = 10_000) {
   };
   const parts = new Map();
   const add = (name, ms) => parts.set(name, [...(parts.get(name) ?? []), ms]);
-  for (let step = 0; step < warmSteps + cycle; step++) {
-    const measured = step >= warmSteps;
+  for (let step = 0; step < warm + cycle; step++) {
+    const measured = step >= warm;
     let tickMs = 0;
     for (let tick = 1; tick <= ticks; tick++) {
       table.advanceTo(step * stepMs + tick * options.tickMs);
-      for (const handle of handles) if (next() < 0.5) table.tryAcquire(handle, 1);
+      for (const handle of step === 0 ? handles : busy) if (next() < 0.5) table.tryAcquire(handle, 1);
       if (!measured && tick < ticks) continue;
       const started = performance.now();
       loop.tick(step * stepMs + tick * options.tickMs);
@@ -72,12 +78,15 @@ export async function stepBench(count = 10_000) {
     add('whole step, CPU time', (cpu.user + cpu.system) / 1000);
     add('one tick', tickMs / ticks);
   }
+  const memory = process.memoryUsage().rss - memoryBefore;
   await engine.close();
   await history.close();
   table.close();
   const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
   return {
     targets: count,
+    busy: busy.length,
+    memoryPerTarget: memory / count,
     steps: cycle,
     ms: Object.fromEntries(
       [...parts].map(([name, values]) => [name.trim(), { mean: mean(values), most: Math.max(...values) }]),
@@ -85,13 +94,15 @@ export async function stepBench(count = 10_000) {
   };
 }
 
-export function printStep({ targets, steps, ms }) {
-  console.log(
-    `One step for ${targets.toLocaleString('en-US')} targets, ms of one core (mean and most of ${steps} steps)\n`,
-  );
+export function printStep({ targets, busy, memoryPerTarget, steps, ms }) {
+  const number = (value) => value.toLocaleString('en-US');
+  const who =
+    busy < targets ? `${number(targets)} targets, of which ${number(busy)} ask` : `${number(targets)} targets`;
+  console.log(`One step for ${who}, ms of one core (mean and most of ${steps} steps)\n`);
   const inner = ['features', 'model', 'score', 'mix'];
   for (const [name, { mean, most }] of Object.entries(ms))
     console.log(
       `  ${(inner.includes(name) ? `  ${name}` : name).padEnd(24)} ${mean.toFixed(1).padStart(7)} ${most.toFixed(1).padStart(7)}`,
     );
+  console.log(`\n  ${number(memoryPerTarget / 1024)} KiB of memory a target, everything counted`);
 }

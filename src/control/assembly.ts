@@ -93,19 +93,19 @@ function storeResolved(history: HistoryStore, roster: Roster, resolved: Resolved
   const { rows, engines } = resolved;
   const madeMs = Date.now() - resolved.steps * stepMs;
   engines.forEach((engine, index) => {
-    const slots: number[] = [];
-    for (let slot = 1; slot < rows; slot++) {
-      // Nothing forecast and nothing came: most rows of most tables, and nothing to learn from.
-      const silent = resolved.q90[slot] === 0 && resolved.actual[slot] === 0;
-      if (resolved.engine[slot] === index && roster.live[slot] && !silent) slots.push(slot);
-    }
-    if (slots.length === 0) return;
-    const pick = (values: Float64Array) => Float64Array.from(slots, (slot) => values[slot]!);
+    const places: number[] = [];
+    rows.forEach((slot, i) => {
+      // Nothing forecast and nothing came: there is nothing to learn from.
+      const silent = resolved.q90[i] === 0 && resolved.actual[i] === 0;
+      if (slot > 0 && resolved.engine[i] === index && roster.live[slot] && !silent) places.push(i);
+    });
+    if (places.length === 0) return;
+    const pick = (values: Float64Array) => Float64Array.from(places, (i) => values[i]!);
     history.appendForecasts({
       timeMs: madeMs,
       horizonMs: resolved.horizonMs,
       engine,
-      targets: slots.map((slot) => roster.names[slot]!),
+      targets: places.map((i) => roster.names[rows[i]!]!),
       q50: pick(resolved.q50),
       q90: pick(resolved.q90),
       actual: pick(resolved.actual),

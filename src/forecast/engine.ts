@@ -23,17 +23,18 @@ export interface EngineEvent {
   message: string;
 }
 
-/** Forecasts of all rows for one horizon that has passed. Arrays hold until the callback returns. */
+/** Forecasts for one horizon that has passed, of the rows that were scored this time. */
 export interface ResolvedForecasts {
   horizonMs: number;
   /** Steps since they were made. */
   steps: number;
-  rows: number;
-  /** Tokens/s, per row; 0 for rows that were not scored this time. */
+  /** Ascending; the arrays below have an entry for each of these. */
+  rows: readonly number[];
+  /** Tokens/s. */
   q50: Float64Array;
   q90: Float64Array;
   actual: Float64Array;
-  /** Index into `engines` per row. */
+  /** Index into `engines`. */
   engine: Uint8Array;
   engines: readonly string[];
 }
@@ -56,6 +57,8 @@ export interface EngineOptions {
   refinedFolder?: string;
   /** Waits for inference and refinement however long they take, so that a run can be repeated. Default false. */
   deterministic?: boolean;
+  /** Whether rows that nobody asks under sleep: see `Sleepers`. Default true; false is there to compare with. */
+  sleeps?: boolean;
   onEvent?: (event: EngineEvent) => void;
   onResolved?: (resolved: ResolvedForecasts) => void;
 }
@@ -154,6 +157,7 @@ export class ForecastEngine implements Forecaster {
       horizonsMs: options.horizonsMs,
       externals: this.name === 'auto' && lstm ? 2 : 0,
       seasonal: this.name !== 'ewma',
+      sleeps: options.sleeps ?? true,
     });
     const kinds = fittedKindsOf[this.name];
     if (kinds && LongRange.appliesTo(options.horizonsMs)) {
@@ -362,7 +366,7 @@ export class ForecastEngine implements Forecaster {
     // The model computes in its own thread while this one scores what has become due.
     const inference = this.#infer(demand, rows);
     const began = performance.now();
-    this.#mixture.observe(demand, rows, onResolved);
+    this.#mixture.observe(demand, rows, onResolved, this.#longRange?.rows);
     this.#blend?.observe(demand, rows);
     const scored = performance.now();
     await this.#longRange?.observe(demand, rows);
@@ -487,23 +491,15 @@ export class ForecastEngine implements Forecaster {
   #resolve(resolved: Resolved): void {
     const { onResolved, horizonsMs } = this.#options;
     if (!onResolved) return;
-    const { rows, first, turns, quantiles } = resolved;
-    const median = new Float64Array(rows);
-    const upper = new Float64Array(rows);
-    const actual = new Float64Array(rows);
-    for (let row = first; row < rows; row += turns) {
-      actual[row] = resolved.actual[row]!;
-      median[row] = quantiles[row * quantileCount + q50]!;
-      upper[row] = quantiles[row * quantileCount + q90]!;
-    }
+    const { rows, quantiles, actual, engine } = resolved;
     onResolved({
       horizonMs: horizonsMs[resolved.horizon]!,
       steps: resolved.steps,
       rows,
-      q50: median,
-      q90: upper,
-      actual,
-      engine: resolved.engine,
+      q50: Float64Array.from(rows, (row) => quantiles[row * quantileCount + q50]!),
+      q90: Float64Array.from(rows, (row) => quantiles[row * quantileCount + q90]!),
+      actual: Float64Array.from(rows, (row) => actual[row]!),
+      engine: Uint8Array.from(rows, (row) => engine[row]!),
       engines: engineNames,
     });
   }

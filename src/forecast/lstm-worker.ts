@@ -69,8 +69,13 @@ class Engine {
     });
     for (const step of task.steps) {
       if (Atomics.load(words, control.step) !== step.index) {
-        for (const row of step.resets) this.#bank.reset(row);
-        this.#bank.advanceTotal(step.demand.reduce((sum, demand) => sum + demand, 0));
+        for (const row of step.resets) {
+          this.#bank.reset(row);
+          this.#silence(task, row);
+        }
+        let total = 0;
+        for (let row = 0; row < step.demand.length; row++) total += step.demand[row]!;
+        this.#bank.advanceTotal(total);
         Atomics.store(words, control.rowsDone, 0);
         Atomics.store(words, control.step, step.index);
       }
@@ -80,7 +85,6 @@ class Engine {
 
   /** Takes in rows from `rowsDone` on until a chunk of active ones is full or the rows are at their end. */
   async #chunk(task: InferenceTask, demand: Float64Array, words: Int32Array): Promise<void> {
-    const outputs = task.horizonsMs.length * quantileCount;
     const results = task.models.map((model) => new Float32Array(model.quantiles));
     const states = task.models.map((model) => ({ h: new Float32Array(model.h), c: new Float32Array(model.c) }));
     const { hidden } = this.#shape;
@@ -90,6 +94,8 @@ class Engine {
     let count = 0;
     for (; row < demand.length && count < chunkRows; row++) {
       const isNew = !this.#bank.isActive(row);
+      // Most rows of most tables: what was forecast for such a row is nothing, and stays so.
+      if (isNew && demand[row] === 0) continue;
       if (this.#bank.advance(row, demand[row]!, this.#x, count * featureCount)) {
         if (isNew)
           for (const { h, c } of states) {
@@ -97,27 +103,31 @@ class Engine {
             c.fill(0, row * hidden, (row + 1) * hidden);
           }
         this.#active[count++] = row;
-      } else for (const quantiles of results) quantiles.fill(0, row * outputs, (row + 1) * outputs);
+      } else this.#silence(task, row);
     }
     const featured = performance.now();
     for (let model = 0; count > 0 && model < task.models.length; model++) {
       const { h, c } = states[model]!;
       this.#overRuns(count, (first, at, length) => {
-        const states = [at * hidden, (at + length) * hidden] as const;
-        this.#h.set(h.subarray(...states), first * hidden);
-        this.#c.set(c.subarray(...states), first * hidden);
+        copy(h, at * hidden, length * hidden, this.#h, first * hidden);
+        copy(c, at * hidden, length * hidden, this.#c, first * hidden);
       });
       await this.#infer(this.#parameters[model]!.values, count);
       this.#overRuns(count, (first, at, length) => {
-        const states = [first * hidden, (first + length) * hidden] as const;
-        h.set(this.#nextH.subarray(...states), at * hidden);
-        c.set(this.#nextC.subarray(...states), at * hidden);
+        copy(this.#nextH, first * hidden, length * hidden, h, at * hidden);
+        copy(this.#nextC, first * hidden, length * hidden, c, at * hidden);
       });
       this.#publish(task, results[model]!, count);
     }
     Atomics.store(words, control.rowsDone, row);
     spent[costs.features]! += featured - began;
     spent[costs.model]! += performance.now() - featured;
+  }
+
+  /** Nothing is forecast for a row from here on. */
+  #silence(task: InferenceTask, row: number): void {
+    const outputs = task.horizonsMs.length * quantileCount;
+    for (const { quantiles } of task.models) new Float32Array(quantiles, 4 * row * outputs, outputs).fill(0);
   }
 
   /** Visits runs of active rows that lie side by side: copying them at once is ten times faster than one by one. */
@@ -170,6 +180,12 @@ class Engine {
       }
     }
   }
+}
+
+/** Beside many that sleep, rows that lie side by side are few, and a view costs more than to copy one. */
+function copy(from: Float32Array, at: number, length: number, to: Float32Array, place: number): void {
+  if (length > 128) to.set(from.subarray(at, at + length), place);
+  else for (let i = 0; i < length; i++) to[place + i] = from[at + i]!;
 }
 
 let engine: Engine | undefined;

@@ -32,9 +32,11 @@ export interface LstmOptions {
   deadlineMs?: number;
 }
 
-/** A step that was handed over and is not known to be done. */
+/** A step that was handed over and is not known to be done. Its demand is shared: copying it to the thread takes longer. */
 type PendingStep = InferenceTask['steps'][number];
 
+/** Steps whose memory is kept for later ones. */
+const mostSpare = 2;
 /** Steps kept for a worker that is late or has died. Beyond it the oldest are given up. */
 const maxPendingSteps = 16;
 let lastId = 0;
@@ -54,6 +56,8 @@ export class LstmForecaster implements Forecaster {
   readonly #frames: ForecastFrame[] = [];
   readonly #versions = { last: 0 };
   readonly #pending: PendingStep[] = [];
+  /** Memory of steps that are done. */
+  readonly #spare: SharedArrayBuffer[] = [];
   #resets: number[] = [];
   #stepIndex = 0;
   #running: Promise<void> | undefined;
@@ -201,7 +205,8 @@ export class LstmForecaster implements Forecaster {
         'INVALID_ARGUMENT',
         `rows must be 0 to ${Math.min(this.#options.rows, demand.length)}, got ${rows}`,
       );
-    const own = demand.slice(0, rows);
+    const own = this.#room(rows);
+    own.set(demand.subarray(0, rows));
     // What is not a demand counts as none: one bad number would stay in a row's averages for ever.
     for (let row = 0; row < rows; row++)
       if (!(own[row]! >= 0 && own[row]! <= maxDemand)) own[row] = own[row]! > maxDemand ? maxDemand : 0;
@@ -241,7 +246,7 @@ export class LstmForecaster implements Forecaster {
     const used = columns.reduce<number>((most, row) => Math.max(most, (row ?? -1) + 1), 0);
     if (used > rows) throw new ForetokenError('INVALID_ARGUMENT', `row ${used - 1} of ${rows}`);
     for (let step = 0; step < matrix.steps; step++) {
-      const demand = new Float64Array(used);
+      const demand = this.#room(used).fill(0);
       columns.forEach((row, column) => {
         const value = matrix.data[step * columns.length + column]!;
         if (row !== undefined && value > 0) demand[row] = Math.min(maxDemand, value);
@@ -263,6 +268,7 @@ export class LstmForecaster implements Forecaster {
    */
   restore(bytes: Uint8Array): void {
     decodeState(bytes, this.#bank, this.#task);
+    for (const { quantiles } of this.#frames) quantiles.fill(0);
   }
 
   /** Whether every step handed over has been taken in. */
@@ -311,7 +317,9 @@ export class LstmForecaster implements Forecaster {
         const steps = [...this.#pending];
         const run = this.#run(steps).then(() => {
           const done = steps.at(-1)!.index;
-          while (this.#pending.length > 0 && this.#pending[0]!.index <= done) this.#pending.shift();
+          while (this.#pending.length > 0 && this.#pending[0]!.index <= done)
+            this.#spare.push(this.#pending.shift()!.demand.buffer as SharedArrayBuffer);
+          this.#spare.splice(mostSpare);
         });
         this.#running = run.finally(() => {
           this.#running = undefined;
@@ -319,6 +327,12 @@ export class LstmForecaster implements Forecaster {
         await this.#running;
       }
     }
+  }
+
+  #room(rows: number): Float64Array {
+    const spare = this.#spare.pop();
+    const fits = spare && spare.byteLength >= 8 * rows;
+    return new Float64Array(fits ? spare : new SharedArrayBuffer(8 * rows), 0, rows);
   }
 
   async #run(steps: PendingStep[]): Promise<void> {

@@ -59,10 +59,13 @@ export class Periods {
     this.#sum[row] = other.#sum[from]!;
   }
 
-  observe(demand: ArrayLike<number>, rows: number): void {
+  /** @param awake the rows to look at, where others have had no demand for the whole ring. Default: all */
+  observe(demand: ArrayLike<number>, rows: number, awake?: Uint32Array): void {
     if (rows > this.#period.length) this.grow(rows * 2);
     this.#at = (this.#at + 1) % ringSteps;
-    for (let row = 0; row < rows; row++) {
+    const count = awake ? awake.length : rows;
+    for (let i = 0; i < count; i++) {
+      const row = awake ? awake[i]! : i;
       // A row without any demand so far has nothing but zeros: it costs no more than this question.
       if (this.#seen[row] === 0 && !(demand[row]! > 0)) continue;
       const period = this.#period[row]!;

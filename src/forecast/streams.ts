@@ -92,10 +92,14 @@ export class Streams {
     if (this.#useSeasonal) this.#periods.adopt(other.#periods, from, row);
   }
 
-  /** Takes in a step's demand, tokens per row. */
-  observe(demand: ArrayLike<number>, rows: number): void {
+  /**
+   * Takes in a step's demand, tokens per row.
+   * @param awake the rows that are to learn of it; the others have none
+   */
+  observe(demand: ArrayLike<number>, rows: number, awake: Uint32Array): void {
     this.steps++;
-    for (let row = 0; row < rows; row++) {
+    for (let i = 0; i < awake.length; i++) {
+      const row = awake[i]!;
       const value = demand[row]!;
       this.total[row]! += value;
       if (value > 0) this.lastActive[row] = this.steps;
@@ -108,14 +112,21 @@ export class Streams {
       for (let s = 0; s < ewmaSpans.length; s++)
         // While a row is younger than a span, its average is the plain one: it would else take a span to start.
         this.#average[at + s]! += Math.max(averageRates[s]!, perAge) * (rate - this.#average[at + s]!);
-      this.scale[row]! += Math.max(1 / 600, perAge) * (rate - this.scale[row]!);
+      this.scale[row]! += Math.max(scaleRate, perAge) * (rate - this.scale[row]!);
       const season = this.#useSeasonal ? this.#periods.seasonNow(row) / this.#stepS : 0;
       const expected = this.#level[row]! + damping * this.#trend[row]!;
       const surprise = rate - season - expected;
       this.#level[row] = expected + Math.max(levelRate, perAge) * surprise;
       this.#trend[row] = damping * this.#trend[row]! + levelRate * trendRate * surprise;
     }
-    if (this.#useSeasonal) this.#periods.observe(demand, rows);
+    if (this.#useSeasonal) this.#periods.observe(demand, rows, awake);
+  }
+
+  /** Lets a row's means fade by steps without demand in which it was left out; all else was nothing already. */
+  fade(row: number, steps: number): void {
+    for (let s = 0; s < ewmaSpans.length; s++)
+      this.#average[row * ewmaSpans.length + s]! *= (1 - averageRates[s]!) ** steps;
+    this.scale[row]! *= (1 - scaleRate) ** steps;
   }
 
   /** 0, 1 or 2: see `contexts`. */
@@ -139,6 +150,7 @@ export class Streams {
 }
 
 const activityRate = 2 / 301;
+const scaleRate = 1 / 600;
 const averageRates = ewmaSpans.map((span) => 2 / (span + 1));
 
 export function grown<T extends Float64Array | Float32Array>(array: T, size: number): T {

@@ -36,6 +36,12 @@ const mostBeyond = 12;
 
 /** Where rows are many, weights are set anew after so many scored forecasts; sooner while a row is young. */
 const staleAfter = 8;
+/** Scored forecasts after which weights are set anew that were set at the `set`th. */
+const patience = (set: number, patient: boolean): number => (patient ? Math.min(staleAfter, set / 2) : 1);
+/** A float32 holds any loss times this. */
+const leastKept = 1e-25;
+/** Scorings in which weights of some row may have been set that still hold, where each row has every fourth. */
+const mostRemembered = 4 * (staleAfter + 1);
 /** A line of the cache, in float32. */
 const lineFloats = 16;
 
@@ -74,6 +80,9 @@ export class Weights {
   readonly #loss: Float64Array;
   /** By which part a pooled loss exceeds the best one of its level. */
   readonly #pooledExcess: Float64Array;
+  /** The same of rows in silence, after each of the last scorings, so that who wakes finds the weights it would have had. */
+  readonly #silentExcess: readonly Float64Array[];
+  #scorings = 0;
   /** Parts by pooled losses alone, per context: those of a row that has not been scored yet. */
   readonly #pooledParts: Float32Array[];
   /** Part of the scored forecasts that fell into each context. */
@@ -127,6 +136,7 @@ export class Weights {
     this.#stride = Math.ceil((baseCount + externals + 1 + externals) / lineFloats) * lineFloats;
     this.#loss = new Float64Array(contexts * from);
     this.#pooledExcess = new Float64Array(contexts * from);
+    this.#silentExcess = Array.from({ length: mostRemembered }, () => new Float64Array(from));
     this.#pooledParts = Array.from({ length: contexts }, () => new Float32Array(quantileCount * this.#stride));
     this.#sum = new Float64Array(contexts * from);
     this.#losses = new Float64Array(from);
@@ -220,6 +230,30 @@ export class Weights {
     for (let m = 0, to = context * this.members; m < losses.length; m++, to++) sum[to]! += losses[m]! * perScale;
   }
 
+  /**
+   * Lets a row's own losses fade by scorings in which neither it nor any forecaster of it said anything but 0.
+   * @param scorings of the row
+   * @param turns scorings of others from one of the row to its next, and one more
+   * @param since scorings of others since its last
+   */
+  fade(row: number, scorings: number, turns: number, since: number): void {
+    // Beyond that, what was lost no longer counts against what comes, but still says who was better.
+    const kept = Math.max(leastKept, (1 - ownRate(turns)) ** scorings);
+    for (let at = row * this.members; at < (row + 1) * this.members; at++) this.#own[at]! *= kept;
+    const seen = this.#seen[row]! + scorings;
+    this.#seen[row] = seen;
+    // The weights that hold in silence were set anew every so often meanwhile, for the last time a little ago.
+    const setAt = this.#setAt[0]!;
+    let set = setAt[row]!;
+    for (let wait = patience(set, turns > 1); set > 0 && seen - set >= wait; wait = patience(set, turns > 1))
+      set += Math.ceil(wait);
+    if (set === setAt[row]) return;
+    setAt[row] = set;
+    const scoring = Math.max(0, this.#scorings - since - (seen - set) * turns);
+    const then = this.#silentExcess[scoring % mostRemembered]!;
+    this.#weigh(0, row * this.members, set, this.#parts[0]!, row * quantileCount * this.#stride, then);
+  }
+
   endScoring(): void {
     const rows = this.#rows;
     const all = rows.reduce((a, b) => a + b, 0);
@@ -264,7 +298,7 @@ export class Weights {
       from = row * quantileCount * stride;
       const setAt = this.#setAt[context]!;
       const set = setAt[row]!;
-      if (set === 0 || seen - set >= (patient ? Math.min(staleAfter, set / 2) : 1)) {
+      if (set === 0 || seen - set >= patience(set, patient)) {
         setAt[row] = seen;
         this.#weigh(context, row * this.members, seen, part, from);
       }
@@ -348,18 +382,26 @@ export class Weights {
       }
       this.#weigh(c, 0, 0, this.#pooledParts[c]!, 0);
     }
+    this.#silentExcess[++this.#scorings % mostRemembered]!.set(this.#pooledExcess.subarray(0, this.members));
   }
 
   /**
    * @param block where the row's own losses begin
    * @param seen how often the row has been scored
    * @param to where in `part` its parts begin
+   * @param pooledExcess by which part pooled losses exceed the best; default: as they are now
    */
-  #weigh(context: number, block: number, seen: number, part: Float32Array, to: number): void {
+  #weigh(
+    context: number,
+    block: number,
+    seen: number,
+    part: Float32Array,
+    to: number,
+    pooledExcess = this.#pooledExcess,
+  ): void {
     const ownPart = (0.5 * seen) / (seen + ownTrust);
     const pooledPart = 1 - ownPart;
     const own = this.#own;
-    const pooledExcess = this.#pooledExcess;
     const excess = this.#excess;
     const shares = baseCount + this.#externals;
     for (let q = 0; q < quantileCount; q++) {

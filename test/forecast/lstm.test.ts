@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
+import { forgetAfterSteps } from '../../src/forecast/features.js';
 import { quantileCount } from '../../src/forecast/forecaster.js';
 import { LstmForecaster, type LstmOptions, shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
 import { readWeights } from '../../src/learn/model.js';
@@ -139,6 +140,21 @@ describe('the LSTM forecaster', () => {
     await run(one, 40);
     other.restore(one.snapshot());
     expect(await run(other, 10, 4, 2)).toEqual(await run(one, 10, 4, 2));
+  });
+
+  it('forecasts nothing for a row once it is forgotten, reset or not in a snapshot that was restored', async () => {
+    const forecaster = await openForecaster();
+    await run(forecaster, 5, 1);
+    const snapshot = forecaster.snapshot();
+    await run(forecaster, 5);
+    forecaster.reset(1);
+    const saidOf = (quantiles: Float32Array) =>
+      [0, 1, 2, 3].map((row) => quantiles.slice(row * 2 * quantileCount, (row + 1) * 2 * quantileCount).some(Boolean));
+    expect(saidOf((await forecaster.step(new Float64Array(4), 4)).quantiles)).toEqual([true, false, true, true]);
+    for (let i = 0; i < forgetAfterSteps; i++) await forecaster.step(Float64Array.of(1, 0, 0, 2), 4);
+    expect(saidOf((await forecaster.step(new Float64Array(4), 4)).quantiles)).toEqual([true, false, false, true]);
+    forecaster.restore(snapshot);
+    expect(saidOf((await forecaster.step(new Float64Array(4), 4)).quantiles)).toEqual([true, false, false, false]);
   });
 
   it('refuses a damaged snapshot and stays as it was', async () => {
