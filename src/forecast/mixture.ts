@@ -74,11 +74,11 @@ export interface Resolved {
  *
  * About 3 KiB per row ever used and horizon.
  *
- * Rows that nobody asks under sleep, see `Sleepers`: nothing is forecast for them, and in a table of 100,000 one costs
- * about 10 ns a step. What a row has learnt stays; when it wakes, its averages and losses fade at once by what they would
- * have faded step by step, and its forecasts that would be open were of nothing. From then on it is forecast as if it had
- * never slept: within a hundredth in the first minute, within a ten-thousandth later. Forecasts of rows that stay awake are the
- * same to the bit.
+ * Rows that nobody asks under sleep, see `Sleepers`: nothing is forecast for them, and a step costs each a look at whether
+ * it is asked for. What a row has learnt stays; when it wakes, its averages and losses fade at once by what they would have
+ * faded step by step, and its forecasts that would be open were of nothing. From then on it is forecast as if it had never
+ * slept: within a hundredth in the first minute, within a ten-thousandth later. Forecasts of rows that stay awake are the same
+ * to the bit, as long as the table does not grow while they sleep, and within a millionth where it does.
  */
 export class Mixture {
   readonly #stepS: number;
