@@ -204,7 +204,10 @@ const longestShown = 200;
 export const show = (value: unknown): string => {
   if (typeof value === 'function') return 'a function';
   if (value !== null && typeof value === 'object') return isArray(value) ? 'an array' : 'an object';
-  const shown = typeof value === 'string' ? JSON.stringify(value.slice(0, longestShown + 1)) : String(value);
+  const shown =
+    typeof value === 'string'
+      ? JSON.stringify(value.slice(0, longestShown + 1))
+      : `${String(value)}${typeof value === 'bigint' ? 'n' : ''}`;
   return shown.length > longestShown ? `${shown.slice(0, longestShown)}…` : shown;
 };
 

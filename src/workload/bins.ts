@@ -60,6 +60,8 @@ export function spreadBins(timesMs: Float64Array, target: Uint32Array, count: Fl
     requests,
     binMs,
   };
+  // Whole microseconds, so that only the division rounds: what begins with a step begins with it to the last bit.
+  const binUs = Math.round(binMs * 1000);
   const { ranks, places } = placeRanks();
   const nextAt = new Uint32Array(places + 1);
   let done = 0;
@@ -80,7 +82,7 @@ export function spreadBins(timesMs: Float64Array, target: Uint32Array, count: Fl
       const rank = ranks[n]!;
       for (let i = 0; i < n; i++) {
         const at = base + nextAt[rank[i]!]!++;
-        spread.timesMs[at] = timesMs[row]! + binMs * (i / n);
+        spread.timesMs[at] = timesMs[row]! + (binUs * i) / n / 1000;
         spread.target[at] = target[row]!;
         spread.cost[at] = count[row]! / n;
       }

@@ -198,6 +198,7 @@ describe('an error', () => {
     revoke();
     await expect(openWith({ burst: proxy as never })).rejects.toThrow(/^burst: expected .*, got an object$/);
     expect(() => Foretoken.attach(null as never)).toThrow('share: expected what Foretoken.share() returned, got null');
+    await expect(openWith({ burst: 5n as never })).rejects.toThrow(/got 5n$/);
   });
 
   it.each([['x'.repeat(1e6)], [10n ** 1000n]])('says no more of a long value than can be read', async (value) => {

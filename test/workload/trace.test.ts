@@ -106,6 +106,13 @@ describe('a trace of bins', () => {
     expect([...trace.cost].slice(106)).toEqual([0.75, 0.75]);
   });
 
+  test.each([60_000, 300_000, 3_600_000])('begins whole seconds exactly, in bins of %i ms', async (binMs) => {
+    const rows = Array.from({ length: 100 }, (_, i) => `0,t${i},${i + 1}`);
+    const trace = await read(`time_ms,target,count\n${rows.join('\n')}\n${binMs},t0,0`);
+    const off = trace.timesMs.filter((time) => time !== Math.round(time) && Math.abs(time - Math.round(time)) < 1e-6);
+    expect([...off]).toEqual([]);
+  });
+
   test('keeps the sum of the counts, the order of time and the bins, whatever the counts', async () => {
     await fc.assert(
       fc.asyncProperty(
