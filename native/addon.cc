@@ -39,9 +39,7 @@ enum LevelColumn : uint32_t { kLevelTokens, kLevelRate, kLevelBurst, kLevelDepos
 constexpr uint64_t kHoldNs = 250000000;
 
 constexpr uint32_t kBatch = 4096;
-constexpr uint32_t kAhead = 16;          // a power of two: requests of a batch whose memory is on its way
 constexpr uint32_t kLargeFrom = 1 << 13;  // targets whose buckets do not lie in the cache, so that fetching them ahead pays
-constexpr double kIndexSpan = 16777216.0;  // a handle is generation * 2^24 + slot
 constexpr uint64_t kLargestHandle = (uint64_t{1} << 53) - 1;
 
 struct Frame {
@@ -79,7 +77,7 @@ struct Attachment {
   bool open() const noexcept { return region != nullptr; }
 
   // Threads that only watch never ask for a lane.
-  bool prepare() noexcept {
+  [[gnu::noinline]] bool prepare() noexcept {
     if (!open()) return false;
     table.claimLane(clock());
     return ready = true;
@@ -137,31 +135,30 @@ FORETOKEN_INLINE Addon& addonOf(napi_env env, napi_callback_info info) noexcept 
   return *lastCalled.addon;
 }
 
-// A number as an integer, 0 where it is not a whole one from 1 to `most`, which is below 2^63.
-FORETOKEN_INLINE uint64_t wholeOf(double v, uint64_t most) noexcept {
+// A whole number as an integer. Anything else, and what is negative or too large, becomes 0 or more than 2^62.
+FORETOKEN_INLINE uint64_t wholeOf(double v) noexcept {
 #if defined(__SSE2__)
   // Defined for any number here: what does not fit becomes -2^63.
   const int64_t whole = _mm_cvttsd_si64(_mm_set_sd(v));
 #else
-  if (!(v >= 1 && v <= static_cast<double>(most))) return 0;
+  if (!(v > -9e18 && v < 9e18)) return ~uint64_t{0};
   const auto whole = static_cast<int64_t>(v);
 #endif
-  return static_cast<double>(whole) == v && static_cast<uint64_t>(whole) <= most ? static_cast<uint64_t>(whole) : 0;
+  // Something was cut off; of a negative number it does not matter.
+  if (static_cast<double>(whole) < v) [[unlikely]] return 0;
+  return static_cast<uint64_t>(whole);
 }
 
-inline uint32_t indexOf(uint64_t bits) noexcept { return static_cast<uint32_t>(bits & 0xffffff); }
-inline Slot slotIn(uint64_t bits) noexcept { return {indexOf(bits), static_cast<uint32_t>(bits >> 24)}; }
-
-bool slotOf(double handle, Slot& slot) noexcept {
-  const uint64_t bits = wholeOf(handle, kLargestHandle);
-  slot = slotIn(bits);
-  return bits != 0;
+bool slotOf(double number, Slot& slot) noexcept {
+  const uint64_t handle = wholeOf(number);
+  slot = {static_cast<uint32_t>(handle & kIndexMask), static_cast<uint32_t>(handle >> kIndexBits)};
+  return handle != 0 && handle <= kLargestHandle;
 }
 
 // Amounts, rates and durations; false for NaN. Anything else is refused before it reaches a cast or the table.
 bool isAmount(double v) noexcept { return v >= 0 && v <= 9e18; }
 
-double handleOf(Slot slot) noexcept { return slot.generation * kIndexSpan + slot.index; }
+double numberOf(Slot slot) noexcept { return static_cast<double>(handleOf(slot)); }
 
 // The cost in units; 0 when it is none. Whole numbers of tokens, the common case, need no rounding up.
 inline uint64_t costOf(const Attachment& a, double tokens) noexcept {
@@ -179,16 +176,10 @@ inline uint64_t costOf(const Attachment& a, double tokens) noexcept {
   return a.table.acquireAny(slot, cost, nowNs, inLine);
 }
 
-// A cost that is a whole number of units, the common case; 0 if it is not.
-FORETOKEN_INLINE uint64_t wholeUnitsOf(const Attachment& a, double tokens) noexcept {
-  return wholeOf(tokens * a.unitsPerToken, kLevelLimit - 1);
-}
-
-// Handle and cost as whole numbers; what is 0 or not plain goes the long way, and gets its code there.
-FORETOKEN_INLINE int32_t decide(Attachment& a, uint64_t bits, uint64_t units, double handle, double tokens, uint64_t nowNs) noexcept {
-  // 0 is the reservoir, which is not plain.
-  if (units && a.table.acquirePlain(slotIn(bits), units, nowNs)) [[likely]] return kOwn;
-  return decideAny(a, handle, tokens, nowNs, false);
+// A cost that is no whole number of units is not plain, and neither is what is none.
+template <class Time>
+FORETOKEN_INLINE bool decidePlain(PlainTable& table, double unitsPerToken, const Time& time, uint64_t handle, double tokens) noexcept {
+  return table.acquirePlain(time, handle, wholeOf(tokens * unitsPerToken));
 }
 
 Attachment* attachmentOf(napi_env env, napi_callback_info info) noexcept {
@@ -216,9 +207,10 @@ napi_value acquireHot(napi_env env, napi_callback_info info) noexcept {
     ask.decision = kClosed;
     return nullptr;
   }
-  const uint64_t bits = wholeOf(ask.handle, kLargestHandle);
-  if (a.isLarge) a.table.prefetch(indexOf(bits));
-  ask.decision = decide(a, bits, wholeUnitsOf(a, ask.cost), ask.handle, ask.cost, a.clock.at(ticks));
+  const uint64_t handle = wholeOf(ask.handle);
+  if (a.isLarge) a.table.prefetch(handle & kIndexMask);
+  const uint64_t now = a.clock.at(ticks);
+  ask.decision = decidePlain(a.table, a.unitsPerToken, PlainTable::Instant{now}, handle, ask.cost) ? kOwn : decideAny(a, ask.handle, ask.cost, now, false);
   return nullptr;
 }
 
@@ -354,6 +346,35 @@ napi_value leaseHot(napi_env env, napi_callback_info info) noexcept {
   return nullptr;
 }
 
+// A batch on its way. Its parts lie in memory: what the loop itself needs fills the registers.
+struct Batch {
+  Attachment& a;
+  PlainTable table;
+  double unitsPerToken;
+  PlainTable::Moment moment;
+  uint64_t count;
+  uint64_t refused = 0;
+};
+
+// One that is not plain. What holds at this moment may have changed by it.
+[[gnu::noinline]] void decideInBatch(Batch& b, Frame& f, uint64_t i) noexcept {
+  f.batchDecisions[i] = decideAny(b.a, f.batchHandles[i], f.batchCosts[i], b.moment.nowNs, false);
+  b.refused += f.batchDecisions[i] <= 0;
+  b.moment = b.a.table.momentAt(b.moment.nowNs);
+}
+
+// Each with the memory of `kAhead` others on its way.
+template <uint64_t kAhead>
+[[gnu::noinline]] void decideBatch(Batch& b, Frame& f) noexcept {
+  const auto announce = [&](uint64_t i) { b.table.prefetch(wholeOf(f.batchHandles[i]) & kIndexMask); };
+  for (uint64_t i = 0; i < std::min(b.count, kAhead); ++i) announce(i);
+  for (uint64_t i = 0; i < b.count; ++i) {
+    if (kAhead && i + kAhead < b.count) announce(i + kAhead);
+    if (decidePlain(b.table, b.unitsPerToken, b.moment, wholeOf(f.batchHandles[i]), f.batchCosts[i])) [[likely]] f.batchDecisions[i] = kOwn;
+    else decideInBatch(b, f, i);
+  }
+}
+
 // Frame: cost holds the number of requests; the decision comes back as the number admitted.
 napi_value acquireBatchHot(napi_env env, napi_callback_info info) noexcept {
   Attachment& a = *attachmentOf(env, info);
@@ -363,28 +384,11 @@ napi_value acquireBatchHot(napi_env env, napi_callback_info info) noexcept {
     return nullptr;
   }
   const double wanted = f.fields[kCost];
-  const uint32_t count = wanted >= 0 && wanted <= kBatch ? static_cast<uint32_t>(wanted) : 0;
-  const uint64_t now = a.clock();
-  uint32_t admitted = 0;
-  // Far enough ahead for memory to come, converted once.
-  struct Request {
-    uint64_t bits, units;
-  };
-  Request coming[kAhead];
-  const auto announce = [&](uint32_t i) {
-    const uint64_t bits = wholeOf(f.batchHandles[i], kLargestHandle);
-    coming[i % kAhead] = {bits, wholeUnitsOf(a, f.batchCosts[i])};
-    if (a.isLarge) a.table.prefetch(indexOf(bits));
-  };
-  for (uint32_t i = 0; i < std::min(count, kAhead); ++i) announce(i);
-  for (uint32_t i = 0; i < count; ++i) {
-    const Request r = coming[i % kAhead];
-    if (i + kAhead < count) announce(i + kAhead);
-    const int32_t decision = decide(a, r.bits, r.units, f.batchHandles[i], f.batchCosts[i], now);
-    f.batchDecisions[i] = decision;
-    admitted += decision > 0;
-  }
-  f.fields[kDecision] = admitted;
+  const uint64_t count = wanted >= 0 && wanted <= kBatch ? static_cast<uint64_t>(wanted) : 0;
+  Batch batch{a, a.table, a.unitsPerToken, a.table.momentAt(a.clock()), count};
+  if (a.isLarge) decideBatch<16>(batch, f);
+  else decideBatch<0>(batch, f);
+  f.fields[kDecision] = static_cast<double>(count - batch.refused);
   return nullptr;
 }
 
@@ -507,7 +511,7 @@ Napi::Value addTarget(const Napi::CallbackInfo& info) {
   Slot slot{};
   const Status s = a.table.addTarget(number(info, 0) == 1 ? kMayBorrow : 0, slot, a.clock);
   if (s != kOk) return status(info, s);
-  return Napi::Number::New(info.Env(), handleOf(slot));
+  return Napi::Number::New(info.Env(), numberOf(slot));
 }
 
 Napi::Value removeTarget(const Napi::CallbackInfo& info) {
@@ -754,7 +758,7 @@ Napi::Value putTarget(const Napi::CallbackInfo& info) {
   const Status s = Directory(*a.region).put(name, number(info, 1) == 1 ? kMayBorrow : 0, settingsAt(settings), slot, existed, a.clock);
   if (s != kOk) return status(info, s);
   settings[5] = existed;
-  return Napi::Number::New(info.Env(), handleOf(slot));
+  return Napi::Number::New(info.Env(), numberOf(slot));
 }
 
 // (name, settings Float64Array): the handle; its settings come back.
@@ -769,7 +773,7 @@ Napi::Value lookUpTarget(const Napi::CallbackInfo& info) {
   const Status s = Directory(*a.region).lookUp(name, slot, settings);
   if (s != kOk) return status(info, s);
   std::memcpy(out, &settings, sizeof settings);
-  return Napi::Number::New(info.Env(), handleOf(slot));
+  return Napi::Number::New(info.Env(), numberOf(slot));
 }
 
 // (handle, settings Float64Array)
@@ -811,7 +815,7 @@ Napi::Value roster(const Napi::CallbackInfo& info) {
   uint32_t at = 0;
   for (const Row& row : rows) {
     array.Set(at++, Napi::Number::New(env, row.slot.index));
-    array.Set(at++, Napi::Number::New(env, row.name.empty() ? 0 : handleOf(row.slot)));
+    array.Set(at++, Napi::Number::New(env, row.name.empty() ? 0 : numberOf(row.slot)));
     array.Set(at++, Napi::String::New(env, row.name));
     for (const double value : {row.settings.reservation, row.settings.weight, row.settings.limit, row.settings.limitBurst, row.settings.throttlingCost})
       array.Set(at++, Napi::Number::New(env, value));
@@ -1147,7 +1151,7 @@ Napi::Object constants(Napi::Env env) {
   const auto set = [&](const char* name, double value) { o.Set(name, Napi::Number::New(env, value)); };
   set("batch", kBatch);
   set("maxCapacity", kMaxCapacity);
-  set("indexSpan", kIndexSpan);
+  set("indexSpan", uint64_t{1} << kIndexBits);
   set("bytesPerTarget", sizeof(PlainBucket) + sizeof(PlainTally) + sizeof(PlainCompletion) + sizeof(PlainLine));
   set("bytesPerTargetAndThread", sizeof(PlainLane));
   set("bytesPerLease", sizeof(uint64_t));

@@ -71,6 +71,9 @@ FORETOKEN_INLINE constexpr int64_t accruedPlain(uint32_t rateCode, uint64_t ns) 
   return static_cast<int64_t>(static_cast<unsigned __int128>(dividend) * kInverse >> 84);
 }
 
+// For what is rare, in a function of its own because its registers are missed where it is not called.
+[[gnu::noinline]] inline int64_t accruedAny(uint32_t rateCode, uint64_t ns) noexcept { return accrued(decode(rateCode), ns); }
+
 // The level now, and what must be taken off it to refer it back to Reading::sinceNs.
 struct Evaluation {
   int64_t level;

@@ -82,7 +82,8 @@ inline constexpr uint64_t kShadow = 32, kOff = 64;  // at most one of them: Mode
 inline constexpr uint64_t kHasUncharged = 128;      // it has been in another mode than kEnforce: see Uncharged
 inline constexpr uint64_t kLeased = 8;  // some thread has held a lease of it: see Table::leasedOf
 inline constexpr unsigned kNextShift = 8;
-inline constexpr uint32_t kIndexMask = (1u << 24) - 1;
+inline constexpr unsigned kIndexBits = 24;
+inline constexpr uint32_t kIndexMask = (1u << kIndexBits) - 1;
 
 // A bit of Tally::borrowShare beside the units: the target may take the reservoir's stock too.
 inline constexpr int64_t kMayTakeStock = int64_t{1} << 62;

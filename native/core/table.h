@@ -39,6 +39,9 @@ struct Slot {
   uint32_t generation;
 };
 
+// A slot as one number.
+constexpr uint64_t handleOf(Slot slot) noexcept { return static_cast<uint64_t>(slot.generation) << kIndexBits | slot.index; }
+
 struct Counters {
   uint64_t admitted, admittedTokens, denied, deniedTokens, borrowedTokens;
   uint64_t completions, readBytes, writeBytes, durationNs;
@@ -123,46 +126,69 @@ class Table {
   // all the same, without tokens; so the laws hold over what was charged, and what was not is counted apart. Off
   // takes nothing and only counts. Misuse is refused in any mode. Who reads an old mode is decided under it.
   FORETOKEN_INLINE int32_t acquire(Slot slot, uint64_t cost, uint64_t nowNs) noexcept {
-    return acquirePlain(slot, cost, nowNs) ? kOwn : acquireAny(slot, cost, nowNs);
+    return acquirePlain(Instant{nowNs}, handleOf(slot), cost) ? kOwn : acquireAny(slot, cost, nowNs);
+  }
+
+  // The time of one request.
+  struct Instant {
+    uint64_t nowNs;
+    // Whether a version that has been in force for `elapsed` holds now as it stands, and it is known that it is this late.
+    // `elapsed` wraps where the version is later than now.
+    FORETOKEN_INLINE bool covers(const H& header, Promise promise, uint64_t elapsed) const noexcept {
+      return isKnown(header, nowNs) && elapsed < coveredNs(promise, nowNs);
+    }
+  };
+
+  // The time of many requests, with what need not be reckoned for each of them as long as the promise is the same.
+  struct Moment {
+    uint64_t nowNs;
+    Promise seen;
+    uint64_t covered;
+    FORETOKEN_INLINE bool covers(const H&, Promise promise, uint64_t elapsed) const noexcept { return promise.bits == seen.bits && elapsed < covered; }
+  };
+
+  FORETOKEN_INLINE Moment momentAt(uint64_t nowNs) const noexcept {
+    // relaxed: acquirePlain reads it again, in order.
+    const Promise promise{h_->validUntil.load(std::memory_order_relaxed)};
+    return {nowNs, promise, isKnown(*h_, nowNs) ? coveredNs(promise, nowNs) : 0};
   }
 
   // The common case of acquireAny, once and without a loop: a live target without limit, line or deposit whose
-  // own bucket serves the request. False says nothing but that it was not that. Same loads, same order, same swap.
-  FORETOKEN_INLINE bool acquirePlain(Slot slot, uint64_t cost, uint64_t nowNs) noexcept {
+  // own bucket serves the request. False says nothing but that it was not that, whatever handle and cost are. Same loads,
+  // same order, same swap.
+  template <class Time>
+  FORETOKEN_INLINE bool acquirePlain(const Time& time, uint64_t handle, uint64_t cost) noexcept {
     H& header = *h_;
-    if (slot.index - 1 >= header.capacity) return false;  // the reservoir too
-    B& bucket = buckets_[slot.index];
+    const uint64_t index = handle & kIndexMask;
+    if (index - 1 >= header.capacity) return false;  // the reservoir too
+    B& bucket = buckets_[index];
     Word word{bucket.word.load(std::memory_order_acquire)};
     // acquire [slot], [lease]: after the word.
     const uint64_t meta = bucket.meta.load(std::memory_order_acquire);
-    constexpr uint64_t kPlain = ~uint64_t{0} << 32 | kLive | kHasLimit | kHasLine | kOff;
-    if ((meta & kPlain) != (static_cast<uint64_t>(slot.generation) << 32 | kLive)) return false;
+    if (meta >> 32 != handle >> kIndexBits || (meta & (kLive | kHasLimit | kHasLine | kOff)) != kLive) return false;
     const Params<Atomic>& p = copyOf(bucket, word.epoch());
     // acquire [epoch]
     const uint64_t since = p.sinceNs.load(std::memory_order_acquire);
     const uint64_t rateAndBurst = p.rateAndBurst.load(std::memory_order_acquire);
     // acquire [validity]
-    const uint64_t valid = header.validUntil.load(std::memory_order_acquire);
-    if (p.deposit.load(std::memory_order_acquire) != 0 || nowNs < since) return false;
-    if ((valid >> 1) < nowNs && !((valid & 1) && since > (valid >> 1))) return false;
-    const auto rateCode = static_cast<uint32_t>(rateAndBurst), burstCode = static_cast<uint32_t>(rateAndBurst >> 32);
-    const uint64_t elapsed = nowNs - since;
-    if ((rateCode >> kMantissaBits) > kPlainExponent) return false;
-    int64_t inflow = 0;
-    if (elapsed < kPlainNs) [[likely]] inflow = accruedPlain(rateCode, elapsed);
-    else if (elapsed >= kLongNs || (inflow = accruedLong(decode(rateCode), elapsed)) > kLevelLimit) return false;
-    const int64_t leased = meta & kLeased ? leasesOf(slot.index) : 0;
-    const auto units = static_cast<int64_t>(cost);
-    // Taken from the level as it is referred to `since`, or from the cap as of now, whichever is less.
-    const int64_t stored = std::min(word.level() - units, static_cast<int64_t>(decode(burstCode)) - leased - units - inflow);
-    if (stored + inflow < 0) return false;
+    const Promise promise{header.validUntil.load(std::memory_order_acquire)};
+    if (p.deposit.load(std::memory_order_acquire) != 0) [[unlikely]] return false;
     // seq_cst [tick]: see asOf.
-    if (nowNs < header.tickedNs.load(std::memory_order_seq_cst)) return false;
-    // relaxed [tick]: what is later or larger than any before must be known before it is taken.
-    if (header.latestNs.load(std::memory_order_relaxed) < nowNs) return false;
-    if (header.largestCost.load(std::memory_order_relaxed) < cost) return false;
-    if (!swapLevel(bucket, word, stored)) return false;
-    count(slot.index, 1, cost);
+    if (time.nowNs < header.tickedNs.load(std::memory_order_seq_cst)) return false;
+    const uint64_t elapsed = time.nowNs - since;
+    if (!time.covers(header, promise, elapsed)) [[unlikely]] return false;
+    const auto rateCode = static_cast<uint32_t>(rateAndBurst), burstCode = static_cast<uint32_t>(rateAndBurst >> 32);
+    int64_t inflow = 0;
+    if (elapsed < kPlainNs && (rateCode >> kMantissaBits) <= kPlainExponent) [[likely]] inflow = accruedPlain(rateCode, elapsed);
+    else if ((inflow = accruedAny(rateCode, elapsed)) > kLevelLimit) return false;
+    auto most = static_cast<int64_t>(decode(burstCode));
+    if (meta & kLeased) [[unlikely]] most -= leasesOf(static_cast<uint32_t>(index));
+    // relaxed [tick]: what is larger than any before must be known before it is taken. No cost at all counts as the largest.
+    if (header.largestCost.load(std::memory_order_relaxed) <= cost - 1) return false;
+    // Taken from the level as it is referred to `since`, or from the cap as of now, whichever is less.
+    const int64_t stored = std::min(word.level(), most - inflow) - static_cast<int64_t>(cost);
+    if (stored + inflow < 0 || !swapLevel(bucket, word, stored)) return false;
+    count(static_cast<uint32_t>(index), 1, cost);
     return true;
   }
 
@@ -1174,6 +1200,17 @@ class Table {
   }
 
  private:
+  // relaxed [tick]: what is later than any before must be known before it is taken. It only rises.
+  FORETOKEN_INLINE static bool isKnown(const H& header, uint64_t nowNs) noexcept {
+    return header.latestNs.load(std::memory_order_relaxed) >= nowNs;
+  }
+
+  // How young a version must be to hold as it stands: a promise covers all versions until then, one that has lapsed those
+  // that came after it.
+  FORETOKEN_INLINE static uint64_t coveredNs(Promise promise, uint64_t nowNs) noexcept {
+    return promise.untilNs() >= nowNs ? nowNs + 1 : promise.hasLapsed() ? nowNs - promise.untilNs() : 0;
+  }
+
   // By name, because GCC takes a function of nothing but __builtin_prefetch for one that does nothing, and because a line
   // that is fetched to be read must be asked for again to be written. Nothing happens where a processor does not know it.
   FORETOKEN_INLINE static void fetchToWrite(const void* at) noexcept {
@@ -1538,7 +1575,7 @@ class Table {
 
   Atomic<uint64_t>& leaseOf(uint32_t lane, uint32_t index) const noexcept { return parts_.leases[lane * parts_.leaseRows + index]; }
 
-  int64_t leasesOf(uint32_t index) const noexcept {
+  [[gnu::noinline]] int64_t leasesOf(uint32_t index) const noexcept {
     uint64_t sum = 0;
     for (uint32_t lane = 0; lane < lanesUsed(); ++lane) sum += leaseOf(lane, index).load(std::memory_order_acquire);
     return static_cast<int64_t>(sum);

@@ -123,6 +123,7 @@ export class BucketTable {
   readonly #batchHandles: Float64Array;
   readonly #batchCosts: Float64Array;
   readonly #batchDecisions: Int32Array;
+  #decisions: Int32Array;
   #activity = new Float64Array(0);
   #levels = new Float64Array(0);
   readonly #tickOut = new Float64Array(3);
@@ -148,6 +149,7 @@ export class BucketTable {
     this.#batchHandles = new Float64Array(native.batchHandles);
     this.#batchCosts = new Float64Array(native.batchCosts);
     this.#batchDecisions = new Int32Array(native.batchDecisions);
+    this.#decisions = this.#batchDecisions;
     this.#totals = new Float64Array(constants.collect.columns);
   }
 
@@ -333,9 +335,15 @@ export class BucketTable {
       this.#native.acquireBatch();
       if (this.#frame[2]! < 0) return this.#frame[2]!;
       admitted += this.#frame[2]!;
-      if (decisions) decisions.set(n === most ? this.#batchDecisions : this.#batchDecisions.subarray(0, n), from);
+      if (decisions) decisions.set(this.#decided(n), from);
     }
     return admitted;
+  }
+
+  /** The first decisions of a batch. Kept, because batches are mostly as long as the last one. */
+  #decided(count: number): Int32Array {
+    if (this.#decisions.length !== count) this.#decisions = this.#batchDecisions.subarray(0, count);
+    return this.#decisions;
   }
 
   complete(handle: Handle, readBytes: number, writeBytes: number, durationNs: number): number {
