@@ -447,7 +447,9 @@ export class ForecastEngine implements Forecaster {
     if (!trial) return;
     this.#trial = undefined;
     const gain = trial.gain();
-    const saves = `saves ${(100 * gain).toFixed(1)} % of the loss of what served on ${trial.steps} steps after that`;
+    const saves = Number.isNaN(gain)
+      ? `nothing was asked for in ${trial.steps} steps`
+      : `saves ${(100 * gain).toFixed(1)} % of the loss of what served in ${trial.steps} steps after that`;
     if (!(gain > 0)) {
       this.#lstm!.dropModel(this.#lstm!.models.length - 1);
       this.#tell('model', `challenger refused: ${saves}`);
