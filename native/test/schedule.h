@@ -361,6 +361,17 @@ class Reordered : public Stepped<V> {
   }
 };
 
+// Not a bug but a processor's right: a flag that is raised with less than sequential consistency is seen by nobody else for
+// as long as a script takes.
+template <class V>
+class Late : public Stepped<V> {
+ public:
+  void store(V v, std::memory_order order = std::memory_order_seq_cst) {
+    pause();
+    if (order == std::memory_order_seq_cst || v != V{1} || !Explorer::current()) this->write(v);
+  }
+};
+
 // A compare-exchange that does not look at a word's epoch.
 template <class V>
 class Epochless : public Stepped<V> {
