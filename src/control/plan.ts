@@ -151,13 +151,14 @@ export function plan(input: PlanInput): Plan {
   // Room for what comes and, where nothing can be lent, for what is held, as far as it may be asked for: a bucket
   // that is full would else be cut for getting nothing. Burst that belongs to a rate which is kept is kept with it.
   const room = borrow ? rates : new Float64Array(count);
+  const hasToBorrow = (i: number): boolean => borrow && input.mustBorrow?.(rows[i]!) === true;
   let wanted = 0;
   for (let i = 0; i < count; i++) {
     if (!borrow) {
       const mayNeed = quantiles[(i + 1) * quantileCount - 1]!;
       room[i] = rates[i]! + Math.min(Math.max(0, level[rows[i]!]!), mayNeed) / stepS;
     }
-    if (!(borrow && input.mustBorrow?.(rows[i]!))) wanted += room[i]!;
+    if (!hasToBorrow(i)) wanted += room[i]!;
   }
   const spread = keepsSurplus ? Math.max(ratePerSec, wanted) : wanted;
   // Deposits come out of the reservoir's part alone: taken from the buckets' they would leave a target that
@@ -167,7 +168,7 @@ export function plan(input: PlanInput): Plan {
   const shared = Math.max(0, Math.min(burst * (borrow ? 1 - reservoirPart : 1), free) - leastBurst * count);
   for (let i = 0; i < count; i++) {
     // What lies in the bucket of who has to borrow is always spent at once.
-    const most = borrow && input.mustBorrow?.(rows[i]!) ? floor[i]! : rates[i]!;
+    const most = hasToBorrow(i) ? floor[i]! : rates[i]!;
     const part = shared * (burstShare ? burstShare[i]! : spread > 0 ? room[i]! / spread : borrow ? 0 : 1 / count);
     // A bucket larger than a step fills would lie empty, while the reservoir is filled for everyone.
     const own = leastBurst + (borrow ? Math.min(part, most * Math.max(1, stepS)) : part);

@@ -6,7 +6,7 @@ import { rateAt, Trainer } from './trainer.js';
 export interface RefineRequest {
   /** Where training starts: the shipped model. */
   weights: LstmWeights;
-  /** What the last refinement came to. */
+  /** The refined model that serves, if there is one. */
   previous: LstmWeights | undefined;
   /** Recent demand, oldest first. */
   demand: Pick<DemandSeries, 'rows' | 'steps' | 'data' | 'places'>;
@@ -33,7 +33,7 @@ const batch = 32;
 const mostPasses = 12;
 const peakRate = 2e-3;
 /**
- * Part of the last refinement in the next. Both come from the same weights, so what lies between is as good as either
+ * Part of the refined model that serves in the next one. Both come from the same weights, so what lies between is as good as either
  * and hangs less on single bursts (Wortsman et al., Model soups, 2022).
  */
 const previousPart = 0.5;

@@ -10,8 +10,9 @@ const mostSteps = 240;
  */
 export class Trial {
   readonly weights: LstmWeights;
-  /** Of the shipped model and the challenger; of the shipped and the refined one that serves, or the shipped alone. */
+  /** Of the shipped model and the challenger. */
   readonly challenger: LiveWatch;
+  /** Of the shipped model and the refined one that serves, or the shipped alone. */
   readonly #champion: LiveWatch;
   /** Steps taken in so far. */
   steps = 0;

@@ -67,7 +67,7 @@ describe('refinement', () => {
     expect((await refine(request(relay(300), 1000))).trainingSteps).toBe(Math.ceil((12 * 6 * 300) / (64 * 32)));
   });
 
-  it('stands half way between what the last refinement came to and what this one does', async () => {
+  it('stands half way between the refined model that serves and what training reached', async () => {
     const alone = await refine(request(relay(300), 5));
     const previous = { ...champion, values: champion.values.map((value) => value + 1) };
     const both = await refine({ ...request(relay(300), 5), previous });
