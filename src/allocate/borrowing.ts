@@ -1,3 +1,4 @@
+import { grown } from '../grown.js';
 import { Savings } from './savings.js';
 import { borrowShares } from './shares.js';
 
@@ -139,18 +140,13 @@ export class Borrowing {
 
   grow(slots: number): void {
     if (slots <= this.shares.length) return;
-    const bigger = (array: Float64Array): Float64Array<ArrayBuffer> => {
-      const grown = new Float64Array(slots * 2);
-      grown.set(array);
-      return grown;
-    };
-    this.shares = bigger(this.shares);
-    this.mayTakeStock = new Uint8Array(slots * 2);
-    this.#short = bigger(this.#short);
-    this.#flow = bigger(this.#flow);
-    this.#used = bigger(this.#used);
-    this.#unspent = bigger(this.#unspent);
-    this.#behind = bigger(this.#behind);
+    this.shares = grown(this.shares, slots * 2);
+    this.mayTakeStock = grown(this.mayTakeStock, slots * 2);
+    this.#short = grown(this.#short, slots * 2);
+    this.#flow = grown(this.#flow, slots * 2);
+    this.#used = grown(this.#used, slots * 2);
+    this.#unspent = grown(this.#unspent, slots * 2);
+    this.#behind = grown(this.#behind, slots * 2);
   }
 
   /**

@@ -1,3 +1,4 @@
+import { grown } from '../grown.js';
 import { maxMinShares } from './shares.js';
 
 /** A time that ends now. Arrays have one entry per slot; slot 0 is nobody's. */
@@ -31,9 +32,7 @@ export class Savings {
 
   book({ count, demandPerSec, used, asked, weights, ratePerSec, burst, seconds }: Spending): void {
     if (count > this.tokens.length) {
-      const grown = new Float64Array(count * 2);
-      grown.set(this.tokens);
-      this.tokens = grown;
+      this.tokens = grown(this.tokens, count * 2);
       this.sharePerSec = new Float64Array(count * 2);
       this.#wants = new Float64Array(count * 2);
       this.#fair = new Float64Array(count * 2);

@@ -1,6 +1,7 @@
 import type { AllocatorName } from '../allocate/allocator.js';
 import type { CreditBook } from '../allocate/credit.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
+import { grown } from '../grown.js';
 import { decisionColumns } from '../history/schema.js';
 import type { DecisionPoint, HistoryStore } from '../history/store.js';
 import type { ShadowView } from '../shadow/report.js';
@@ -198,14 +199,9 @@ export class Decisions {
 
   #grow(slots: number): void {
     if (slots <= this.#rate.length) return;
-    const bigger = (array: Float64Array): Float64Array<ArrayBuffer> => {
-      const grown = new Float64Array(slots * 2);
-      grown.set(array);
-      return grown;
-    };
-    this.#rate = bigger(this.#rate);
-    this.#deposit = bigger(this.#deposit);
-    this.#recordedMs = bigger(this.#recordedMs);
+    this.#rate = grown(this.#rate, slots * 2);
+    this.#deposit = grown(this.#deposit, slots * 2);
+    this.#recordedMs = grown(this.#recordedMs, slots * 2);
   }
 }
 

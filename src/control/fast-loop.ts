@@ -2,6 +2,7 @@ import { Borrowing, type TickUse } from '../allocate/borrowing.js';
 import { lendRates } from '../allocate/lend.js';
 import { maxMinShares } from '../allocate/shares.js';
 import { ForetokenError } from '../errors.js';
+import { grown } from '../grown.js';
 import { correct } from '../monitor/adjuster.js';
 import { Monitor, type TickView, Utilization } from '../monitor/monitor.js';
 import type { Activity, BucketTable } from '../table/table.js';
@@ -185,20 +186,15 @@ export class FastLoop {
 
   grow(slots: number): void {
     if (slots <= this.level.length) return;
-    const bigger = (array: Float64Array): Float64Array<ArrayBuffer> => {
-      const grown = new Float64Array(slots * 2);
-      grown.set(array);
-      return grown;
-    };
     for (const name of ['demand', 'denied', 'borrowed', 'q50PerSec', 'q90PerSec'] as const)
-      this.view[name] = bigger(this.view[name]);
-    this.level = bigger(this.level);
-    this.deposit = bigger(this.deposit);
-    this.extraPerSec = bigger(this.extraPerSec);
-    this.depositUntilMs = bigger(this.depositUntilMs);
-    this.correctedTokens = bigger(this.correctedTokens);
-    this.#earlierPerSec = bigger(this.#earlierPerSec);
-    this.#expectedPerSec = bigger(this.#expectedPerSec);
+      this.view[name] = grown(this.view[name], slots * 2);
+    this.level = grown(this.level, slots * 2);
+    this.deposit = grown(this.deposit, slots * 2);
+    this.extraPerSec = grown(this.extraPerSec, slots * 2);
+    this.depositUntilMs = grown(this.depositUntilMs, slots * 2);
+    this.correctedTokens = grown(this.correctedTokens, slots * 2);
+    this.#earlierPerSec = grown(this.#earlierPerSec, slots * 2);
+    this.#expectedPerSec = grown(this.#expectedPerSec, slots * 2);
     this.#borrowing.grow(slots);
     this.#monitor.grow(slots);
   }

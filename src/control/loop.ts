@@ -2,6 +2,7 @@ import { CreditBook } from '../allocate/credit.js';
 import { AllocationRules } from '../allocate/rules.js';
 import { ForetokenError, toErrorRecord } from '../errors.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
+import { grown } from '../grown.js';
 import type { HistoryStore, StepRecord } from '../history/store.js';
 import { HistoryWatch } from '../history/watch.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
@@ -594,9 +595,7 @@ export class ControlLoop {
     this.#fast.grow(slots);
     for (const [column, sums] of this.#sums) {
       if (slots <= sums.length) return;
-      const bigger = new Float64Array(slots * 2);
-      bigger.set(sums);
-      this.#sums.set(column, bigger);
+      this.#sums.set(column, grown(sums, slots * 2));
     }
   }
 }

@@ -1,4 +1,5 @@
 import { defaultThrottlingCost } from '../allocate/quantile.js';
+import { grown } from '../grown.js';
 import type { Handle } from '../table/table.js';
 
 /** A target as the control plane knows it. */
@@ -54,13 +55,8 @@ export class Roster {
 
   #grow(size: number): void {
     if (size <= this.live.length) return;
-    const live = new Uint8Array(size * 2);
-    live.set(this.live);
-    this.live = live;
-    for (const name of ['reservationPerSec', 'weight', 'limitPerSec', 'throttlingCost'] as const) {
-      const bigger = new Float64Array(size * 2);
-      bigger.set(this[name]);
-      this[name] = bigger;
-    }
+    this.live = grown(this.live, size * 2);
+    for (const name of ['reservationPerSec', 'weight', 'limitPerSec', 'throttlingCost'] as const)
+      this[name] = grown(this[name], size * 2);
   }
 }

@@ -1,3 +1,5 @@
+import { grown } from '../grown.js';
+
 /** Rows kept of each bin: the busiest in it. What else was asked for is taken for nothing. */
 const mostRows = 256;
 
@@ -33,11 +35,7 @@ export class BinnedDemand {
 
   /** @returns whether a bin ended */
   observe(demand: ArrayLike<number>, rows: number): boolean {
-    if (rows > this.#sum.length) {
-      const bigger = new Float64Array(2 * rows);
-      bigger.set(this.#sum);
-      this.#sum = bigger;
-    }
+    if (rows > this.#sum.length) this.#sum = grown(this.#sum, 2 * rows);
     this.#rows = Math.max(this.#rows, rows);
     for (let row = 0; row < rows; row++) this.#sum[row]! += demand[row]!;
     if (++this.#steps < this.#stepsPerBin) return false;

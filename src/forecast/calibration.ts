@@ -1,5 +1,5 @@
+import { grown } from '../grown.js';
 import { quantileCount, quantileLevels } from './forecaster.js';
-import { grown } from './streams.js';
 
 /** Log ratios of what came to a quantile are counted in so many equal bins, from e^−2.5 to e^2.5 times it. */
 const bins = 128;

@@ -1,3 +1,4 @@
+import { grown } from '../grown.js';
 import { forgetAfterSteps } from './features.js';
 
 /**
@@ -48,9 +49,7 @@ export class Sleepers {
     const since = new Int32Array(size).fill(step);
     since.set(this.asleepSince);
     this.asleepSince = since;
-    const awake = new Uint32Array(size);
-    awake.set(this.#awake);
-    this.#awake = awake;
+    this.#awake = grown(this.#awake, size);
   }
 
   /**

@@ -1,3 +1,4 @@
+import { grown } from '../grown.js';
 import { Periods } from './period.js';
 
 /** Spans of the moving averages, steps; 1 is the last value. */
@@ -152,9 +153,3 @@ export class Streams {
 const activityRate = 2 / 301;
 const scaleRate = 1 / 600;
 const averageRates = ewmaSpans.map((span) => 2 / (span + 1));
-
-export function grown<T extends Float64Array | Float32Array>(array: T, size: number): T {
-  const bigger = new (array.constructor as new (size: number) => T)(size);
-  bigger.set(array as never);
-  return bigger;
-}

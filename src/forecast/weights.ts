@@ -1,5 +1,6 @@
+import { grown } from '../grown.js';
 import { quantileCount, quantileLevels } from './forecaster.js';
-import { baseCount, contexts, grown, seasonalBase } from './streams.js';
+import { baseCount, contexts, seasonalBase } from './streams.js';
 
 /** What a base is multiplied by to stand for a quantile, per level. */
 const factors: readonly (readonly number[])[] = [

@@ -1,3 +1,5 @@
+import { grown } from '../grown.js';
+
 /** What one tick saw in one slot, and what was forecast for it. Tokens. */
 export interface TickView {
   slots: number;
@@ -46,11 +48,7 @@ export class Monitor {
 
   grow(slots: number): void {
     if (slots <= this.over.length) return;
-    for (const name of ['over', 'under', 'ratePerSec'] as const) {
-      const bigger = new Float64Array(slots * 2);
-      bigger.set(this[name]);
-      this[name] = bigger;
-    }
+    for (const name of ['over', 'under', 'ratePerSec'] as const) this[name] = grown(this[name], slots * 2);
   }
 
   reset(slot: number): void {

@@ -4,6 +4,7 @@ import { toErrorRecord } from '../errors.js';
 import { ForecastEngine } from '../forecast/engine.js';
 import type { ForecastFrame } from '../forecast/forecaster.js';
 import type { EngineName } from '../forecast/names.js';
+import { grown } from '../grown.js';
 import type { DemandMatrix } from '../history/store.js';
 import type { ShadowData, ShadowFigures, ToShadows } from './protocol.js';
 import { type SeatChange, Shadow } from './shadow.js';
@@ -234,14 +235,9 @@ export class Shadows {
   #fit(slot: number): void {
     this.#slots = Math.max(this.#slots, slot + 1);
     if (slot < this.#handles.length) return;
-    const bigger = (array: Float64Array): Float64Array<ArrayBuffer> => {
-      const grown = new Float64Array(slot * 2);
-      grown.set(array);
-      return grown;
-    };
-    this.#handles = bigger(this.#handles);
-    this.#demand = bigger(this.#demand);
-    this.#askedTokensBySlot = bigger(this.#askedTokensBySlot);
-    this.#deniedTokensBySlot = bigger(this.#deniedTokensBySlot);
+    this.#handles = grown(this.#handles, slot * 2);
+    this.#demand = grown(this.#demand, slot * 2);
+    this.#askedTokensBySlot = grown(this.#askedTokensBySlot, slot * 2);
+    this.#deniedTokensBySlot = grown(this.#deniedTokensBySlot, slot * 2);
   }
 }
