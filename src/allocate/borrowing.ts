@@ -12,6 +12,8 @@ export interface TickUse {
   borrowed: Float64Array;
   /** What each is seen to ask for, tokens/s. */
   demandPerSec: Float64Array;
+  /** What each is forecast to ask for on average in the next half minute, tokens/s; NaN: nobody knows. */
+  forecastPerSec: Float64Array;
   /** 0 where there is nobody. */
   weights: Float64Array;
   /** Tokens. */
@@ -61,7 +63,7 @@ export class Borrowing {
   #meanCost = 1;
   #seconds = 0;
 
-  /** What each left of its share in the last seconds, tokens. */
+  /** What each left of its share in the last seconds, and an advance on what it is forecast to leave, tokens. */
   get savedTokens(): Float64Array {
     return this.#savings.tokens;
   }
@@ -71,7 +73,7 @@ export class Borrowing {
     return this.#keptPart >= leastPassing;
   }
 
-  /** Whether a slot left of its share what a request costs, beyond what varies from tick to tick. */
+  /** Whether a slot has what a request costs saved or in advance, beyond what varies from tick to tick. */
   hasSaved(slot: number): boolean {
     const { tokens, sharePerSec } = this.#savings;
     return tokens[slot]! >= this.#meanCost + sharePerSec[slot]! * this.#seconds;

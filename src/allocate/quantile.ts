@@ -52,6 +52,24 @@ export const valueAt = (values: ArrayLike<number>, at: number, place: Place): nu
 export const quantileAt = (values: ArrayLike<number>, at: number, probability: number): number =>
   valueAt(values, at, placeOf(probability));
 
+/**
+ * The mean of a row's demand, as far as its quantiles tell: of what `quantileAt` gives over all probabilities.
+ * @param values quantiles at `quantileLevels`, ascending, from index `at` on
+ */
+export function meanOf(values: ArrayLike<number>, at: number): number {
+  let mean = 0;
+  let lower = 0;
+  let level = 0;
+  for (let i = 0; i <= last; i++) {
+    const upper = values[at + i]!;
+    mean += ((quantileLevels[i]! - level) * (lower + upper)) / 2;
+    lower = upper;
+    level = quantileLevels[i]!;
+  }
+  // An exponential tail lies as far beyond where it begins, on average, as its unit.
+  return mean + (1 - level) * (lower + (lower - values[at + last - 1]!) / tailUnit);
+}
+
 /** A denied token counts as much as this many that lie idle: the 0.97 quantile is what is given. */
 export const defaultThrottlingCost = 32;
 

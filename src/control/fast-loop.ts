@@ -57,6 +57,8 @@ export class FastLoop {
   ratePerSec: number;
   level = new Float64Array(64);
   deposit = new Float64Array(64);
+  /** What each is forecast to ask for on average in the next half minute, tokens/s; NaN where there is no forecast. */
+  forecastPerSec = new Float64Array(64).fill(Number.NaN);
   /** Observed demand beyond the forecast, tokens/s: what a plan within the step must add to it. */
   extraPerSec = new Float64Array(64);
   /** When what is left of a deposit expires, region time, ms. */
@@ -182,6 +184,7 @@ export class FastLoop {
     this.correctedTokens[slot] = 0;
     this.view.q50PerSec[slot] = 0;
     this.view.q90PerSec[slot] = 0;
+    this.forecastPerSec[slot] = Number.NaN;
   }
 
   grow(slots: number): void {
@@ -190,6 +193,8 @@ export class FastLoop {
       this.view[name] = grown(this.view[name], slots * 2);
     this.level = grown(this.level, slots * 2);
     this.deposit = grown(this.deposit, slots * 2);
+    const known = this.forecastPerSec.length;
+    this.forecastPerSec = grown(this.forecastPerSec, slots * 2).fill(Number.NaN, known);
     this.extraPerSec = grown(this.extraPerSec, slots * 2);
     this.depositUntilMs = grown(this.depositUntilMs, slots * 2);
     this.correctedTokens = grown(this.correctedTokens, slots * 2);
@@ -260,6 +265,7 @@ export class FastLoop {
       denied: view.denied,
       borrowed: view.borrowed,
       demandPerSec: this.#monitor.ratePerSec,
+      forecastPerSec: this.forecastPerSec,
       weights: this.#roster.weight,
       meanCost: this.#meanCost,
       ratePerSec: this.ratePerSec,

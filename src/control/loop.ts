@@ -1,4 +1,5 @@
 import { CreditBook } from '../allocate/credit.js';
+import { meanOf } from '../allocate/quantile.js';
 import { AllocationRules } from '../allocate/rules.js';
 import { ForetokenError, toErrorRecord } from '../errors.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
@@ -12,7 +13,7 @@ import { Decisions } from './decisions.js';
 import { type Explanation, explainPast, explanationOf } from './explain.js';
 import { type ControlledTable, FastLoop } from './fast-loop.js';
 import { type LimiterBounds, type LimitReason, RateLimiter } from './limiter.js';
-import { horizonFor, learnsRules, plan } from './plan.js';
+import { horizonFor, horizonUpTo, learnsRules, plan } from './plan.js';
 import type { Roster, RosterEntry } from './roster.js';
 import type { KeptState, KeptTarget } from './state-file.js';
 import { TrustBook, type Verdict, verdicts } from './trust.js';
@@ -81,6 +82,8 @@ export interface StepRow {
 
 const q50 = quantileLevels.indexOf(0.5);
 const q90 = quantileLevels.indexOf(0.9);
+/** What a target leaves of its share is forecast as far ahead as this. */
+const advanceHorizonMs = 30_000;
 /** Smaller changes of the limit, as a part of it, are not worth an allocation. */
 const leastChange = 0.002;
 /** Ticks with requests but without a processing time, ms together, after which it is told that no limit can be found. */
@@ -466,10 +469,12 @@ export class ControlLoop {
     const frame = this.#gated;
     if (!frame) return;
     const stride = frame.horizonsMs.length * quantileCount;
+    const far = horizonUpTo(frame, advanceHorizonMs) * quantileCount;
     const rows = Math.min(frame.rows, this.#fast.view.demand.length);
     for (let i = 1; i < rows; i++) {
       this.#fast.view.q50PerSec[i] = frame.quantiles[i * stride + q50]!;
       this.#fast.view.q90PerSec[i] = frame.quantiles[i * stride + q90]! + this.#fast.extraPerSec[i]!;
+      this.#fast.forecastPerSec[i] = meanOf(frame.quantiles, i * stride + far);
     }
   }
 

@@ -150,15 +150,17 @@ export function plan(input: PlanInput): Plan {
 
   // Room for what comes and, where nothing can be lent, for what is held, as far as it may be asked for: a bucket
   // that is full would else be cut for getting nothing. Burst that belongs to a rate which is kept is kept with it.
-  const room = borrow ? rates : new Float64Array(count);
+  const room = new Float64Array(count);
   const hasToBorrow = (i: number): boolean => borrow && input.mustBorrow?.(rows[i]!) === true;
   let wanted = 0;
   for (let i = 0; i < count; i++) {
-    if (!borrow) {
+    // What lies in the bucket of who has to borrow is always spent at once: it has room for what it is owed.
+    if (borrow) room[i] = hasToBorrow(i) ? floor[i]! : rates[i]!;
+    else {
       const mayNeed = quantiles[(i + 1) * quantileCount - 1]!;
       room[i] = rates[i]! + Math.min(Math.max(0, level[rows[i]!]!), mayNeed) / stepS;
     }
-    if (!hasToBorrow(i)) wanted += room[i]!;
+    wanted += room[i]!;
   }
   const spread = keepsSurplus ? Math.max(ratePerSec, wanted) : wanted;
   // Deposits come out of the reservoir's part alone: taken from the buckets' they would leave a target that
@@ -167,11 +169,9 @@ export function plan(input: PlanInput): Plan {
   const leastBurst = Math.min(input.leastBurst, free / count);
   const shared = Math.max(0, Math.min(burst * (borrow ? 1 - reservoirPart : 1), free) - leastBurst * count);
   for (let i = 0; i < count; i++) {
-    // What lies in the bucket of who has to borrow is always spent at once.
-    const most = hasToBorrow(i) ? floor[i]! : rates[i]!;
     const part = shared * (burstShare ? burstShare[i]! : spread > 0 ? room[i]! / spread : borrow ? 0 : 1 / count);
     // A bucket larger than a step fills would lie empty, while the reservoir is filled for everyone.
-    const own = leastBurst + (borrow ? Math.min(part, most * Math.max(1, stepS)) : part);
+    const own = leastBurst + (borrow ? Math.min(part, room[i]! * Math.max(1, stepS)) : part);
     // What lies in a bucket that cannot hold a request is lost to everyone until it overflows.
     if (borrow && floor[i] === 0 && own < requestCost) continue;
     pairs[rows[i]! * 2] = rates[i]!;
@@ -250,6 +250,13 @@ export function horizonFor(frame: Pick<ForecastFrame, 'horizonsMs'>, stepMs: num
   const index = frame.horizonsMs.findIndex((horizon) => horizon >= stepMs);
   return index < 0 ? frame.horizonsMs.length - 1 : index;
 }
+
+/** The longest horizon of at most so many milliseconds, or else the shortest there is. */
+export const horizonUpTo = (frame: Pick<ForecastFrame, 'horizonsMs'>, mostMs: number): number =>
+  Math.max(
+    0,
+    frame.horizonsMs.findLastIndex((horizon) => horizon <= mostMs),
+  );
 
 /**
  * What targets are forecast to need beyond their level and rate, from what the reservoir will hold once the plan is

@@ -61,7 +61,7 @@ export class Stage implements Disposable {
       this.table.setFallback(this.#handles[i]!, rates[i]! * rounded, bursts[i]! * rounded);
     this.table.extendValidity(scene.trace.durationMs + settings.stepMs);
     this.allocate(rates, bursts);
-    this.expect(rates);
+    this.#watch(rates);
   }
 
   advanceTo(timeMs: number): void {
@@ -111,8 +111,17 @@ export class Stage implements Disposable {
     this.#fast.allocate(this.#pairs, this.table.slots);
   }
 
-  /** What demand the arm expects in the step that begins, tokens/s: what the fast loop measures against. */
+  /**
+   * What demand the arm expects in the step that begins, and from then on, tokens/s: what the fast loop measures
+   * against, and advances tokens by.
+   */
   expect(demandPerSec: ArrayLike<number>): void {
+    this.#watch(demandPerSec);
+    for (let i = 0; i < this.#slots.length; i++) this.#fast.forecastPerSec[this.#slots[i]!] = demandPerSec[i]!;
+  }
+
+  /** What the fast loop measures demand against, tokens/s. */
+  #watch(demandPerSec: ArrayLike<number>): void {
     this.#fast.grow(this.#slots.length + 1);
     const { q50PerSec, q90PerSec } = this.#fast.view;
     for (let i = 0; i < this.#slots.length; i++) {

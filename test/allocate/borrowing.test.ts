@@ -12,6 +12,7 @@ function tick(over: Partial<TickUse> = {}): TickUse {
     denied: column(0, 45, 45),
     borrowed: column(0, 5, 5),
     demandPerSec: column(0, 500, 500),
+    forecastPerSec: column(Number.NaN, Number.NaN, Number.NaN),
     weights: column(1, 1, 1),
     meanCost: 1,
     ratePerSec: 100,
@@ -42,6 +43,30 @@ describe('borrowing', () => {
     expect(stock).toBeGreaterThan(30);
     expect(Array.from(borrowing.mayTakeStock.subarray(1, 4))).toEqual([1, 0, 0]);
     expect(borrowing.shares[1]).toBeGreaterThan(stock - 1e-9);
+  });
+
+  it('keeps a stock for who is forecast to leave its share, and shows who may take it', () => {
+    /** After a quiet time slot 1 takes half as much again as its share, until what it saved is gone. */
+    const busy = (forecast: number) => {
+      const { borrowing } = afterTicks(100, { demand: column(1, 50, 50), demandPerSec: column(10, 500, 500) });
+      const use = tick({
+        demand: column(5, 50, 50),
+        denied: column(0, 47, 47),
+        borrowed: column(5, 3, 3),
+        demandPerSec: column(50, 500, 500),
+        forecastPerSec: column(forecast, 500, 500),
+      });
+      let stock = 0;
+      for (let i = 0; i < 40; i++) {
+        borrowing.settle(use);
+        stock = borrowing.divide(use, 100);
+      }
+      return { borrowing, stock };
+    };
+    expect(busy(Number.NaN).stock).toBe(0);
+    const { borrowing, stock } = busy(10);
+    expect(stock).toBeGreaterThan(30);
+    expect(Array.from(borrowing.mayTakeStock.subarray(1, 4))).toEqual([1, 0, 0]);
   });
 
   it('keeps nothing where everybody is greedy', () => {

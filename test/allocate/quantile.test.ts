@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { commonQuantile, quantileAt } from '../../src/allocate/quantile.js';
+import { commonQuantile, meanOf, quantileAt } from '../../src/allocate/quantile.js';
 import { quantileCount, quantileLevels } from '../../src/forecast/forecaster.js';
 
 fc.configureGlobal({ seed: 1, numRuns: 300 });
@@ -37,6 +37,19 @@ describe('a quantile between the forecast levels', () => {
     expect(quantileAt(row, 0, 0.25)).toBe(5);
     // From 0.97 to 0.99 the chance of more falls to a third; another third is another 10.
     expect(quantileAt(row, 0, 1 - 0.01 / 3)).toBeCloseTo(60, 9);
+  });
+
+  it('has the mean of the demand that it describes', () => {
+    fc.assert(
+      fc.property(ascending, (row) => {
+        const draws = 100_000;
+        let mean = 0;
+        for (let k = 0; k < draws; k++) mean += quantileAt(row, 0, (k + 0.5) / draws) / draws;
+        // The tail beyond the last draw is cut off.
+        expect(Math.abs(meanOf([7, ...row], 1) - mean)).toBeLessThanOrEqual(1e-4 * row[quantileCount - 1]!);
+      }),
+      { numRuns: 30 },
+    );
   });
 });
 

@@ -114,6 +114,28 @@ describe('demand as forecast', () => {
   });
 });
 
+describe('beside a greedy neighbour', () => {
+  /** A target that asked for less than its share comes with more than it saved. */
+  const served = async (forecast: number) => {
+    const world = await World.open({ horizonsMs: [5000, 30_000, 300_000] });
+    const now = world.add('now and then');
+    world.add('greedy');
+    world.engine.script = (row, _step, horizonMs) => (row === now.slot && horizonMs === 30_000 ? forecast : 5000);
+    await world.run(10_000, () => ({ greedy: 500, 'now and then': 20 }));
+    const admitted = await world.run(3900, (tick) => ({
+      greedy: 500,
+      'now and then': tick < 38 ? 90 : 0,
+    }));
+    return admitted['now and then']!;
+  };
+
+  it('who is forecast to leave its share has it in advance, and who is not has what it saved', async () => {
+    const saved = await served(5000);
+    expect(saved).toBeLessThan(0.9 * 38 * 90);
+    expect(await served(200)).toBeGreaterThan(saved + 300);
+  });
+});
+
 describe('without a forecast', () => {
   it('those who are short borrow by weight, and nothing lies idle', async () => {
     const world = await World.open();

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { allocatorNames } from '../../src/allocate/allocator.js';
 import { AllocationRules } from '../../src/allocate/rules.js';
 import { borrowShares, maxMinShares } from '../../src/allocate/shares.js';
-import { depositRoom, type PlanInput, plan } from '../../src/control/plan.js';
+import { depositRoom, horizonUpTo, type PlanInput, plan } from '../../src/control/plan.js';
 import { type ForecastFrame, quantileCount } from '../../src/forecast/forecaster.js';
 
 /** One row of quantiles per slot from 1 on, over one horizon of 5 s. */
@@ -40,6 +40,15 @@ function inputOf(
     ...rest,
   };
 }
+describe('a horizon', () => {
+  it('of at most so long is the longest there is, or else the shortest', () => {
+    const horizonsMs = [5000, 30_000, 300_000];
+    expect([4000, 5000, 29_000, 30_000, 400_000].map((most) => horizonUpTo({ horizonsMs }, most))).toEqual([
+      0, 0, 0, 1, 2,
+    ]);
+  });
+});
+
 const sum = (values: Iterable<number>) => [...values].reduce((a, b) => a + b, 0);
 const ratesOf = (pairs: Float64Array) => [...pairs].filter((_, i) => i >= 2 && i % 2 === 0);
 const burstsOf = (pairs: Float64Array) => [...pairs].filter((_, i) => i >= 2 && i % 2 === 1);
@@ -195,6 +204,15 @@ describe('a plan', () => {
     expect(deposits).toEqual([]);
     expect(burstsOf(pairs)[1]).toBe(50);
     expect(burstsOf(pairs)[0]).toBeGreaterThan(burstsOf(free.pairs)[0]!);
+  });
+
+  it('gives who has to borrow a bucket for what it is owed where nobody else needs one, within the burst', () => {
+    const targets = [{ floor: 400 }, { floor: 500 }, {}];
+    const mustBorrow = (slot: number) => slot < 3;
+    expect(burstsOf(plan(inputOf(targets, { mustBorrow, burst: 2000 })).pairs)).toEqual([400, 500, 0]);
+    const tight = burstsOf(plan(inputOf(targets, { mustBorrow })).pairs);
+    expect(sum(tight)).toBeLessThanOrEqual(500);
+    expect(tight[0]! / tight[1]!).toBeCloseTo(400 / 500, 9);
   });
 
   it('lays up the more and the earlier, the dearer a target is to throttle', () => {

@@ -8,8 +8,8 @@ import type { ForetokenEvent } from '../../src/options.js';
 import type { ShadowView } from '../../src/shadow/report.js';
 import { BucketTable, type Handle } from '../../src/table/table.js';
 
-/** Forecasts what a script says: one number for every quantile, or all five; tokens/s. */
-export type Script = (row: number, step: number) => number | readonly number[];
+/** Forecasts what a script says, at each horizon: one number for every quantile, or all five; tokens/s. */
+export type Script = (row: number, step: number, horizonMs: number) => number | readonly number[];
 
 /** A forecaster whose forecasts are known beforehand. Remembers what it was told. */
 export class Scripted implements Forecaster {
@@ -38,10 +38,11 @@ export class Scripted implements Forecaster {
     const { horizonsMs, quantiles } = this.#frame;
     this.#frame.rows = rows;
     for (let row = 0; row < rows; row++) {
-      const said = this.script(row, this.seen.length);
-      for (let h = 0; h < horizonsMs.length; h++)
+      for (let h = 0; h < horizonsMs.length; h++) {
+        const said = this.script(row, this.seen.length, horizonsMs[h]!);
         for (let q = 0; q < quantileCount; q++)
           quantiles[(row * horizonsMs.length + h) * quantileCount + q] = typeof said === 'number' ? said : said[q]!;
+      }
     }
     return this.#frame;
   }
@@ -93,6 +94,7 @@ export class World {
     options: LoopOptions,
     history: HistoryStore,
     capacity: number,
+    horizonsMs: readonly number[],
     script: Script,
     watching: Watching,
   ) {
@@ -104,7 +106,7 @@ export class World {
       burst: options.burst,
       clock: 'virtual',
     });
-    this.engine = new Scripted(capacity + 1, [5000], script);
+    this.engine = new Scripted(capacity + 1, horizonsMs, script);
     this.loop = new ControlLoop({
       table: this.table,
       options,
@@ -117,9 +119,13 @@ export class World {
   }
 
   static async open(
-    options: Partial<LoopOptions> & { capacity?: number; script?: Script } & Watching = {},
+    options: Partial<LoopOptions> & {
+      capacity?: number;
+      horizonsMs?: readonly number[];
+      script?: Script;
+    } & Watching = {},
   ): Promise<World> {
-    const { capacity = 16, script = () => 0, shadows, onlooker, ...rest } = options;
+    const { capacity = 16, horizonsMs = [5000], script = () => 0, shadows, onlooker, ...rest } = options;
     return new World(
       {
         ratePerSec: 1000,
@@ -133,6 +139,7 @@ export class World {
       },
       await openMemoryHistory(),
       capacity,
+      horizonsMs,
       script,
       { shadows, onlooker },
     );

@@ -14,12 +14,18 @@ export interface ForetokenSetting {
   onStep?: (report: StepReport) => void;
 }
 
+/** Half a minute ahead, as users have it by default, is of use where tokens are lent. */
+const farMs = 30_000;
+
+const horizonsFor = ({ stepMs, borrow }: Scene['settings']): number[] =>
+  borrow && stepMs < farMs ? [stepMs, farMs] : [stepMs];
+
 /** What the product forecasts with, so that it comes out the same again. */
 export const openForecasts = ({ settings, buckets }: Scene): Promise<Forecaster> =>
   ForecastEngine.open({
     rows: buckets + 1,
     stepMs: settings.stepMs,
-    horizonsMs: [settings.stepMs],
+    horizonsMs: horizonsFor(settings),
     refine: settings.refine,
     seed: settings.seed,
     deterministic: true,

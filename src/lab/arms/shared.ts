@@ -13,7 +13,6 @@ export function sharedArm(scene: Scene): Arm {
       if (isSet) return;
       isSet = true;
       stage.allocate(rates, bursts);
-      stage.expect(rates);
     },
   };
 }
