@@ -26,7 +26,7 @@ import { addon, type TargetMode } from './table/native.js';
 import { BucketTable, type RoleState } from './table/table.js';
 import { Waiters } from './table/waiters.js';
 import { Target } from './target.js';
-import { type Known, TargetBook, type TargetSpec } from './targets.js';
+import { isTargetName, type Known, refuseName, TargetBook, type TargetSpec } from './targets.js';
 
 /** What another thread of this process needs to attach: plain data for `workerData` or a message. */
 export interface ForetokenShare {
@@ -177,8 +177,7 @@ export class AttachedForetoken extends DataPlane implements Disposable {
    * @throws INVALID_ARGUMENT for a name or a handle that no target can have
    */
   adopt(name: string, handle: number): Target {
-    if (!isName(name))
-      throw new ForetokenError('INVALID_ARGUMENT', `name: expected a string that is not empty, got ${show(name)}`);
+    if (!isTargetName(name)) refuseName(name);
     if (!isHandle(handle))
       throw new ForetokenError('INVALID_ARGUMENT', `handle: expected a target's, got ${show(handle)}`);
     return this.make(name, handle);
@@ -218,6 +217,9 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
    *   NATIVE_UNAVAILABLE; WORKER_FAILED when the controller cannot start; by name, a REGION_* code that says why the
    *   table cannot be shared. A model that cannot be used is not an
    *   error: the next rung of the failure ladder forecasts, and `onEvent` says so.
+   *
+   * What is open does not keep the process alive, and is closed when that ends; who waits in `acquire`, or for the answer
+   * of `explain` or `shadows`, does.
    */
   static async open(options: ForetokenOptions): Promise<Foretoken> {
     const resolved = resolveOptions(options);
@@ -297,11 +299,11 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   }
 
   /**
-   * Adds a target. It has its reservation, or without borrowing its weighted share, at once as far as that is not
-   * allocated to others, and where borrowing is on draws on the reservoir; the controller allocates anew within
-   * milliseconds.
+   * Adds a target. Its name is any string that is not empty; in a table opened by name of at most 128 bytes. It has its
+   * reservation, or without borrowing its weighted share, at once as far as that is not allocated to others, and where
+   * borrowing is on draws on the reservoir; the controller allocates anew within milliseconds.
    * @throws DUPLICATE_TARGET, TABLE_FULL, OVERCOMMITTED when the reservations exceed the resource's rate,
-   *   INVALID_OPTION, CLOSED
+   *   INVALID_OPTION, INVALID_ARGUMENT for a name that none can have, CLOSED
    */
   addTarget(name: string, options?: TargetOptions): Target {
     if (options !== undefined) checkTarget(options);
@@ -311,6 +313,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   /**
    * Adds many at once: cheaper than one by one where borrowing is off. All or none. In a table opened by name a target
    * that another process added is taken as it is, and what is given here is set anew.
+   * @throws what `addTarget` throws
    */
   addTargets(specs: readonly TargetSpec[]): Target[] {
     this.#open('addTargets');
@@ -322,7 +325,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   /**
    * Changes what is given; the rest stays. Tokens held are kept: none come of a change, and what a smaller bucket cannot
    * hold goes back to the reservoir. A reservation is owed from the controller's next allocation on, within milliseconds.
-   * @throws UNKNOWN_TARGET, OVERCOMMITTED (nothing is changed then), INVALID_OPTION
+   * @throws UNKNOWN_TARGET, OVERCOMMITTED (nothing is changed then), INVALID_OPTION, CLOSED
    */
   updateTarget(name: string, options: TargetOptions): void {
     this.#open('updateTarget');
@@ -332,6 +335,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   /**
    * Removes a target, for every process that shares it; whoever waits for it gets UNKNOWN_TARGET, and its handle is
    * stale from now on.
+   * @throws UNKNOWN_TARGET, CLOSED
    */
   removeTarget(name: string): void {
     this.#open('removeTarget');
@@ -380,8 +384,9 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   }
 
   /**
-   * Calls back after every step of the controller, with a row per target if asked. Undefined ends it. What it throws is
-   * an uncaught exception, as of any listener.
+   * Calls back after every step of the controller, with a row per target if asked; never without a controller, or while
+   * another process controls. One at a time: the next replaces it, undefined ends it. It does not keep the process alive.
+   * What it throws is an uncaught exception, as of any listener.
    * @throws INVALID_OPTION, CLOSED
    */
   watch(onStep: ((report: StepReport) => void) | undefined, options: { rows?: boolean } = {}): void {
@@ -427,8 +432,6 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
   }
 }
 
-const isName = (name: unknown): boolean => typeof name === 'string' && name !== '';
-
 /** Slot 0 is the reservoir, which is nobody's. */
 const isHandle = (handle: unknown): boolean =>
   Number.isSafeInteger(handle) && (handle as number) % addon().constants.indexSpan > 0;
@@ -440,7 +443,7 @@ const isShare = (share: ForetokenShare | null | undefined): boolean =>
   Number.isInteger(share.maxWaiting) &&
   ['requests', 'bytes', 'function'].includes(share.cost) &&
   Array.isArray(share.targets) &&
-  share.targets.every((target) => isName(target?.name) && isHandle(target.handle));
+  share.targets.every((target) => isTargetName(target?.name) && isHandle(target.handle));
 
 /** What a callback throws is its owner's to see, and must not keep what called it from going on. */
 const isolated =

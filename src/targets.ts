@@ -15,10 +15,23 @@ export interface Known {
   name: string;
   handle: Handle;
   settings: ResolvedTarget;
+  /** Whether this process added it: adding it once more is a mistake then. */
+  isOwn?: true;
 }
 
 /** A target to be added: its name and what it is given. */
 export type TargetSpec = { name: string } & TargetOptions;
+
+/** Half of a surrogate pair would be stored as something else, and two such names as the same. */
+export const isTargetName = (name: unknown): name is string =>
+  typeof name === 'string' && name !== '' && name.isWellFormed();
+
+export function refuseName(name: unknown): never {
+  throw new ForetokenError(
+    'INVALID_ARGUMENT',
+    `name: expected a string of whole characters that is not empty, got ${show(name)}`,
+  );
+}
 
 /**
  * Sums of fractions are off by some 1e-16 of themselves: ten times a tenth of the rate may come to more than the rate.
@@ -114,9 +127,9 @@ export class TargetBook {
     const undo: (() => void)[] = [];
     try {
       for (const { name, ...options } of specs) {
-        if (typeof name !== 'string' || name === '')
-          throw new ForetokenError('INVALID_ARGUMENT', `name: expected a string that is not empty, got ${show(name)}`);
-        if (this.#known.has(name) && this.#isThere(this.#known.get(name)!.handle))
+        if (!isTargetName(name)) refuseName(name);
+        const before = this.#known.get(name);
+        if (before?.isOwn && this.#isThere(before.handle))
           throw new ForetokenError('DUPLICATE_TARGET', `a target named ${JSON.stringify(name)} exists`);
         const { known, isNew } = this.#put(name, options, undo);
         this.#known.set(name, known);
@@ -180,14 +193,19 @@ export class TargetBook {
     if (!this.#table.isNamed) {
       const handle = this.#table.addTarget({ mayBorrow });
       undo.push(() => this.#table.removeTarget(handle));
-      return { known: { name, handle, settings }, isNew: true };
+      return { known: { name, handle, settings, isOwn: true }, isNew: true };
     }
     const { handle, existed } = this.#table.putTarget(name, { mayBorrow, settings });
     if (!existed) {
       undo.push(() => this.#table.removeTarget(handle));
-      return { known: { name, handle, settings }, isNew: true };
+      return { known: { name, handle, settings, isOwn: true }, isNew: true };
     }
-    const known = { name, handle, settings: this.#table.lookUpTarget(name)?.settings ?? settings };
+    const known: Known = {
+      name,
+      handle,
+      settings: this.#table.lookUpTarget(name)?.settings ?? settings,
+      isOwn: true,
+    };
     const before = known.settings;
     if (Object.keys(options).length === 0) return { known, isNew: false };
     this.#describe(known, merge(before, options));

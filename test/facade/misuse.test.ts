@@ -88,6 +88,18 @@ describe.each(nothings)('%s', (_, value) => {
   });
 });
 
+describe('a name that is cut in the middle of a character', () => {
+  it('is refused: it would be stored as another, and two such as the same', async () => {
+    const foretoken = await openWith();
+    const { handle } = foretoken.addTarget('\u{1f4a5}');
+    for (const name of ['\ud83d', '\udca5', 'a\ud83db'])
+      expect(await codeOf(() => foretoken.addTarget(name))).toBe('INVALID_ARGUMENT');
+    expect(foretoken.names).toEqual(['\u{1f4a5}']);
+    using attached = Foretoken.attach(foretoken.share());
+    expect(await codeOf(() => attached.adopt('\ud83d', handle))).toBe('INVALID_ARGUMENT');
+  });
+});
+
 describe('options of a target', () => {
   it.each(['5', 5, null, Symbol('s'), [], () => 1])('that are none (%o) are refused', async (options) => {
     const foretoken = await openWith();

@@ -69,6 +69,17 @@ describe('a table opened by name', () => {
     expect(await peer.ends()).toBe(0);
   });
 
+  it('lends a target to whoever adds it, also who has looked for it before, and is added by each only once', async () => {
+    const name = named();
+    const mine = await openBy(name);
+    const other = await openBy(name);
+    const { handle } = mine.addTarget('a');
+    expect(other.has('a')).toBe(true);
+    expect(other.addTarget('a', { weight: 2 }).handle).toBe(handle);
+    expect(codeOf(() => other.addTarget('a'))).toBe('DUPLICATE_TARGET');
+    expect(codeOf(() => mine.addTarget('a'))).toBe('DUPLICATE_TARGET');
+  });
+
   it('goes with the last process that closes it', async () => {
     const name = named();
     const mine = await openBy(name);
