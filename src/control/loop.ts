@@ -34,11 +34,15 @@ export type LoopOptions = Pick<
   adaptive?: LimiterBounds;
 };
 
-/** What one step did, for whoever watches. Rates in tokens/s, tokens summed over the step. */
+/** What one step did, for whoever watches. Rates in tokens/s, tokens summed over the step and all targets. */
 export interface StepReport {
+  /** When it ended, Unix ms. */
   timeMs: number;
+  /** Targets there are. */
   targets: number;
+  /** Requests, admitted or not. */
   arrivals: number;
+  /** What they asked for, and what of it was admitted and charged, net of refunds. */
   demandTokens: number;
   admittedTokens: number;
   /** Denied, and neither in shadow nor off. */
@@ -47,33 +51,43 @@ export interface StepReport {
   shadowDeniedTokens: number;
   /** Admitted because the mode was off. */
   unmeteredTokens: number;
+  /** Of those admitted, served from the reservoir. */
   borrowedTokens: number;
+  /** Put into buckets ahead of bursts. */
   depositedTokens: number;
+  /** How often a target ran so far off its forecast that tokens were added or taken back. */
   corrections: number;
-  /** Sum of the targets' median and 0.9 quantile forecasts for the next step. */
+  /** Sum of the targets' median and 0.9 quantile forecasts over the shortest horizon. */
   forecastQ50PerSec: number;
   forecastQ90PerSec: number;
   /** The resource's limit in force, tokens/s, and why it is that: `fixed` where it is given. */
   ratePerSec: number;
   limit: LimitReason | 'fixed';
+  /** Admitted tokens against that limit over the last ticks: 0 to 1, above it in a burst. */
   utilization: number;
+  /** Processing time over the last tick against the best lately; 1: unloaded. NaN until completions are reported. */
   inflation: number;
   /** Targets by whether forecasts are planned with; all are trusted where nothing asks that. */
   trust: Record<Verdict, number>;
-  /** What each part of the step took, ms. */
+  /** What each part of the step took from start to end, ms. */
   costMs: { collect: number; store: number; forecast: number; plan: number; apply: number };
   /** What shadows would have denied since they began, where any were asked for; see `shadows()`. */
   shadows?: ShadowReport;
+  /** A row per target, where they were asked for. */
   rows?: StepRow[];
 }
 
 /** One target in a report with rows. */
 export interface StepRow {
   name: string;
+  /** What it asked for in the step, and what of it was admitted and charged, tokens. */
   demandTokens: number;
   admittedTokens: number;
+  /** What lies in its bucket now, deposits included, tokens; below 0 it is in debt. */
   level: number;
+  /** What it was given, tokens/s. */
   ratePerSec: number;
+  /** Median and 0.9 quantile of its demand over the shortest horizon, tokens/s. */
   q50PerSec: number;
   q90PerSec: number;
   /** Whether it is planned for by its forecasts; `trusted` where nothing asks that. */
@@ -135,6 +149,9 @@ export class ControlLoop {
   /** What is planned with: the forecasts, or what stands in for those that are not trusted. */
   #gated: ForecastFrame | undefined;
   #dirty = true;
+  /** Region time from which on every allocation was refused, ms, and whether that was told. */
+  #refusedFromMs: number | undefined;
+  #isRefusalTold = false;
   #hasTicked = false;
   #stepping = false;
   /** Slots that changed hands while a step was under way. */
@@ -457,12 +474,25 @@ export class ControlLoop {
       // Targets added since the roster was read, or a lapse in between: the next tick plans anew.
       if (!(error instanceof ForetokenError) || error.code === 'CLOSED' || error.code === 'ROLE_LOST') throw error;
       this.#dirty = true;
-      this.#onEvent({ kind: 'controller', message: `allocation refused: ${error.message}`, timeMs: Date.now() });
+      this.#refused(error);
       return { planMs: plannedAt - started, applyMs: 0 };
     }
+    this.#refusedFromMs = undefined;
+    this.#isRefusalTold = false;
     this.#decisions.made(planned, this.#frame);
     for (const { slot, tokens, forMs } of planned.deposits) this.#fast.move(this.#roster.handles[slot]!, tokens, forMs);
     return { planMs: plannedAt - started, applyMs: performance.now() - plannedAt };
+  }
+
+  /** While targets come one after the other plans are late as a matter of course; that none is taken for long is told. */
+  #refused({ code, message }: ForetokenError): void {
+    const nowMs = this.#table.nowMs();
+    this.#refusedFromMs ??= nowMs;
+    if (code === 'OVERCOMMITTED') {
+      if (this.#isRefusalTold || nowMs - this.#refusedFromMs < this.#options.failSafeMs) return;
+      this.#isRefusalTold = true;
+    }
+    this.#onEvent({ kind: 'controller', message: `allocation refused: ${message}`, timeMs: Date.now() });
   }
 
   #setExpectations(): void {

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { allocatorNames } from '../../src/allocate/allocator.js';
+import { ForetokenError } from '../../src/errors.js';
 import { Random } from '../../src/learn/random.js';
 import { World, wallStart } from './world.js';
 
@@ -463,5 +464,32 @@ describe('whoever looks on', () => {
     expect(world.reports).toHaveLength(3);
     expect(calls).toBe(1);
     expect(world.events).toMatchObject([{ kind: 'shadow', message: expect.stringContaining('cannot look') }]);
+  });
+});
+
+describe('an allocation that comes too late for targets that were added', () => {
+  it('is tried again in silence, and told of once when none was taken for as long as allocations last', async () => {
+    const world = await World.open();
+    world.add('a');
+    await world.run(1000);
+    const refusing = vi.spyOn(world.table, 'allocate').mockImplementation(() => {
+      throw new ForetokenError('OVERCOMMITTED', 'too much');
+    });
+    const told = () => world.events.filter(({ kind }) => kind === 'controller').map(({ message }) => message);
+    world.add('b');
+    await world.run(2000);
+    expect(told()).toEqual([]);
+    await world.run(3000);
+    expect(told()).toEqual(['allocation refused: too much']);
+    refusing.mockRestore();
+    await world.run(200);
+    vi.spyOn(world.table, 'allocate').mockImplementation(() => {
+      throw new ForetokenError('OVERCOMMITTED', 'too much again');
+    });
+    world.add('c');
+    await world.run(2000);
+    expect(told()).toHaveLength(1);
+    await world.run(500);
+    expect(told()).toHaveLength(2);
   });
 });
