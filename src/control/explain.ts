@@ -33,7 +33,10 @@ export interface Explanation {
   allocator: AllocatorName;
   /** What denying it a token costs, against keeping one idle for it. */
   throttlingCost: number;
-  /** Probability, 0 to 1, with which its demand until the next step was to be covered: from the cost of throttling. */
+  /**
+   * Probability, 0 to 1, with which its demand until the next step was to be covered: c / (1 + c) at a throttling cost of c.
+   * Where nothing can be lent everything is divided, and it is the one that this comes to for those dearest to throttle.
+   */
   quantile: number;
   /** How far ahead it was looked for that, ms; 0 before the first forecast. */
   leadMs: number;
@@ -198,6 +201,8 @@ const leastExtra = 0.001;
 
 const figures = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 3, useGrouping: true });
 const number = (value: number): string => figures.format(value);
+/** Nothing is certain, whatever the rounding. */
+const probability = (value: number): string => (value > 0.999 ? 'above 0.999' : number(value));
 const time = (timeMs: number): string => new Date(timeMs).toISOString().replace('T', ' ').replace('Z', ' UTC');
 const span = (ms: number): string => (ms >= 60_000 ? `${number(ms / 60_000)} min` : `${number(ms / 1000)} s`);
 
@@ -225,9 +230,12 @@ function sentencesOf(e: Explanation): string {
     parts.push(`Forecast, median to 0.9 quantile in tokens/s: ${each.join(', ')}.`);
     if (e.trust !== 'trusted') parts.push(trustSentences[e.trust]);
     const by = e.trust === 'trusted' ? `the forecast over ${span(e.leadMs)}` : 'that estimate';
-    parts.push(
-      `Denying it a token costs as much as ${number(e.throttlingCost)} idle ones, so its next step was to be covered with probability ${number(e.quantile)}, by ${by}, and ${e.allocator} counted with ${number(e.demandPerSec)} tokens/s.`,
-    );
+    const cost = `Denying it a token costs as much as ${number(e.throttlingCost)} idle ones`;
+    const isOwn = Math.abs(e.quantile - e.throttlingCost / (1 + e.throttlingCost)) < 1e-9;
+    const covered = isOwn
+      ? `${cost}, so its next step was to be covered with probability ${number(e.quantile)}, by ${by}`
+      : `${cost}; what there is covers the next step of those dearest to deny with probability ${probability(e.quantile)}, by ${by}`;
+    parts.push(`${covered}, and ${e.allocator} counted with ${number(e.demandPerSec)} tokens/s.`);
   }
   const limit = Number.isFinite(e.limit) ? `, limit ${number(e.limit)}` : '';
   parts.push(

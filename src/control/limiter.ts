@@ -14,8 +14,8 @@ export interface LimiterSample {
  * Why the limit is what it is. `unproven`: too little has been reported. `probing`: it is used and the resource is at
  * ease, so it rises. `unused`: demand stays below it, so nothing is learnt. `holding`: processing takes longer than it
  * did, but the resource keeps up. `measuring`: as it has done so for long, the limit is lowered for a second to see
- * whether a queue or a slower resource is why. `overloaded`: it does not; the limit is what it was seen to serve, less what drains
- * the queue.
+ * whether a queue or a slower resource is why. `overloaded`: the resource falls behind; the limit is what it was seen to
+ * serve, less what drains the queue.
  */
 export type LimitReason = 'unproven' | 'probing' | 'unused' | 'holding' | 'measuring' | 'overloaded';
 

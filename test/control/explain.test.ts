@@ -40,6 +40,23 @@ describe('an explanation', () => {
     expect(a.tokens).toBeCloseTo(world.peek('a').tokens, 2);
   });
 
+  it('does not take what is left to divide for what its cost asks for', async () => {
+    const world = await World.open({ borrow: false, allocator: 'proportional' });
+    const a = world.add('a');
+    world.engine.script = (row) => (row === a.slot ? [2, 3, 4, 5, 6] : 0);
+    await world.run(2000);
+    const { quantile, text } = await world.loop.explain('a', wallMs(world));
+    expect(quantile).toBeGreaterThan(0.999);
+    expect(text).toContain('covers the next step of those dearest to deny with probability above 0.999');
+    expect(text).not.toContain('idle ones, so');
+    const lent = await World.open();
+    lent.add('a');
+    await lent.run(2000);
+    expect((await lent.loop.explain('a', wallMs(lent))).text).toContain(
+      'idle ones, so its next step was to be covered',
+    );
+  });
+
   it('names a deposit with its expiry, and says it all in sentences', async () => {
     const world = await foretold();
     const b = await world.loop.explain('b', wallMs(world));
