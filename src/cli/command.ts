@@ -105,14 +105,25 @@ function place(file: string): string {
   }
 }
 
+/** `--rate -1` as `--rate=-1`: that option then says what is wrong with it, where parseArgs would only wonder. */
+const withNumbersJoined = (argv: readonly string[]): string[] => {
+  const joined: string[] = [];
+  for (const word of argv) {
+    const before = joined.at(-1);
+    if (/^-\d/.test(word) && before !== undefined && /^--[a-z]+$/.test(before)) joined[joined.length - 1] += `=${word}`;
+    else joined.push(word);
+  }
+  return joined;
+};
+
 function parse({ flags, takesOperands }: Pick<CommandSpec<Flags>, 'flags' | 'takesOperands'>, argv: string[]) {
   const options: NonNullable<ParseArgsConfig['options']> = { help: { type: 'boolean', short: 'h' } };
   for (const [name, flag] of Object.entries(flags)) options[name] = { type: flag === 'switch' ? 'boolean' : 'string' };
   try {
-    return parseArgs({ args: argv, options, allowPositionals: takesOperands });
+    return parseArgs({ args: withNumbersJoined(argv), options, allowPositionals: takesOperands });
   } catch (error) {
     // parseArgs names the option and what is wrong with it, then how to escape it, which helps nobody here.
-    const reason = (error as Error).message.split(/\n|\. To specify/)[0];
+    const reason = (error as Error).message.split(/\n|\. To specify/)[0]!.replace(/\.$/, '');
     throw new ForetokenError('INVALID_OPTION', `${reason}; see --help`, { cause: error });
   }
 }

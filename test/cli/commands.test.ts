@@ -47,6 +47,21 @@ describe('a command that is to write where nothing can be written', () => {
   });
 });
 
+describe('an option', () => {
+  it.each([
+    [
+      'replay',
+      ['x', '--rate', '-1'],
+      '--rate: expected tokens/s or a multiple of the mean demand such as 4x, got "-1"',
+    ],
+    ['replay', ['x', '--step', '-5s'], '--step: expected a duration above 0 such as 500ms, 5s, 2m or 1h, got "-5s"'],
+    ['demo', ['--seconds', '-1'], '--seconds: expected a whole number from 10 to 50, got "-1"'],
+    ['replay', ['x', '--rate', '--json'], "Option '--rate' argument is ambiguous; see --help"],
+  ])('%s %j says what is wrong with its value', (name, argv, reason) => {
+    expect(run(name, ...argv)).toEqual({ status: 2, stdout: '', stderr: `foretoken ${name}: ${reason}\n` });
+  });
+});
+
 describe('a script that is to read traces where there are none', () => {
   it.each(['bench/figures.js', 'scripts/evaluate.js', 'scripts/refinement.js'])('%s says so in one line', (script) => {
     const path = fileURLToPath(new URL(`../../${script}`, import.meta.url));
