@@ -1,3 +1,4 @@
+import { grown } from '../grown.js';
 import type { Allocator } from './allocator.js';
 import { claimsOf, exactSum, fill, isGivenOut, shareRest, trim } from './fill.js';
 
@@ -60,10 +61,7 @@ export class CreditBook {
   }
 
   #grow(size: number): void {
-    if (size <= this.#balance.length) return;
-    const grown = new Float64Array(size * 2);
-    grown.set(this.#balance);
-    this.#balance = grown;
+    if (size > this.#balance.length) this.#balance = grown(this.#balance, size * 2);
   }
 }
 

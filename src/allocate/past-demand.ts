@@ -1,3 +1,5 @@
+import { grown } from '../grown.js';
+
 /** Moving averages, by span in steps. */
 const spans = [10, 30] as const;
 /** What the largest demand of a step on record is multiplied by at each step: halved after 138. */
@@ -57,14 +59,8 @@ export class PastDemand {
   }
 
   grow(slots: number): void {
-    const claims = new Float64Array(slots * ways);
-    const asked = new Float64Array(slots);
-    const known = new Uint8Array(slots);
-    claims.set(this.#claims);
-    asked.set(this.#asked);
-    known.set(this.#known);
-    this.#claims = claims;
-    this.#asked = asked;
-    this.#known = known;
+    this.#claims = grown(this.#claims, slots * ways);
+    this.#asked = grown(this.#asked, slots);
+    this.#known = grown(this.#known, slots);
   }
 }

@@ -1,4 +1,5 @@
 import { quantileCount } from '../forecast/forecaster.js';
+import { grown } from '../grown.js';
 
 /** Steps: a forecast says what comes next, this what is to be reckoned with for a while. */
 const span = 30;
@@ -26,11 +27,7 @@ export class UsualQuantiles {
   }
 
   grow(slots: number): void {
-    const mean = new Float64Array(slots * quantileCount);
-    const known = new Uint8Array(slots);
-    mean.set(this.#mean);
-    known.set(this.#known);
-    this.#mean = mean;
-    this.#known = known;
+    this.#mean = grown(this.#mean, slots * quantileCount);
+    this.#known = grown(this.#known, slots);
   }
 }

@@ -1,5 +1,6 @@
 import { quantileAt } from '../allocate/quantile.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
+import { grown } from '../grown.js';
 
 /**
  * Whether a target is planned for by its forecasts: not yet, since too little came of them; yes; not any more, or not at
@@ -273,19 +274,10 @@ export class TrustBook {
   #grow(slots: number): void {
     if (slots <= this.#size) return;
     this.#size = Math.max(64, slots * 2);
-    const bytes = (array: Uint8Array): Uint8Array<ArrayBuffer> => {
-      const grown = new Uint8Array(this.#size);
-      grown.set(array);
-      return grown;
-    };
-    this.#verdict = bytes(this.#verdict);
-    this.#seen = bytes(this.#seen);
-    this.#held = bytes(this.#held);
-    for (const name of columns) {
-      const grown = new Float64Array(this.#size);
-      grown.set(this.#columns[name]);
-      this.#columns[name] = grown;
-    }
+    this.#verdict = grown(this.#verdict, this.#size);
+    this.#seen = grown(this.#seen, this.#size);
+    this.#held = grown(this.#held, this.#size);
+    for (const name of columns) this.#columns[name] = grown(this.#columns[name], this.#size);
   }
 }
 

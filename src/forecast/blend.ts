@@ -1,3 +1,4 @@
+import { grown } from '../grown.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
 import type { LongRange } from './long-range.js';
 
@@ -71,12 +72,8 @@ export class Blend {
   observe(demand: ArrayLike<number>, rows: number): void {
     this.#steps++;
     if (rows > this.#totals.length) {
-      const totals = new Float64Array(2 * rows);
-      totals.set(this.#totals);
-      const since = new Float64Array(2 * rows);
-      since.set(this.#since);
-      this.#totals = totals;
-      this.#since = since;
+      this.#totals = grown(this.#totals, 2 * rows);
+      this.#since = grown(this.#since, 2 * rows);
     }
     for (let row = 0; row < rows; row++) this.#totals[row]! += demand[row]!;
     for (const horizon of this.#horizons)

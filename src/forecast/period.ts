@@ -1,3 +1,4 @@
+import { grown } from '../grown.js';
 import { autocorrelate } from './autocorrelation.js';
 
 /** Steps of demand kept per row: two turns of the longest period that can be found. */
@@ -28,18 +29,10 @@ export class Periods {
 
   grow(rows: number): void {
     if (rows <= this.#period.length) return;
-    const ring = new Float32Array(rows * ringSteps);
-    ring.set(this.#ring);
-    this.#ring = ring;
-    const period = new Uint16Array(rows);
-    period.set(this.#period);
-    this.#period = period;
-    const seen = new Uint32Array(rows);
-    seen.set(this.#seen);
-    this.#seen = seen;
-    const sum = new Float64Array(rows);
-    sum.set(this.#sum);
-    this.#sum = sum;
+    this.#ring = grown(this.#ring, rows * ringSteps);
+    this.#period = grown(this.#period, rows);
+    this.#seen = grown(this.#seen, rows);
+    this.#sum = grown(this.#sum, rows);
   }
 
   reset(row: number): void {

@@ -1,4 +1,5 @@
 import { ForetokenError } from '../errors.js';
+import { grown } from '../grown.js';
 
 /**
  * Numbers for names, given out in order of first appearance. Steps mostly name the same targets in
@@ -26,11 +27,7 @@ export class NameTable {
   /** Writes the numbers of `names` into `into`, which has at least their length. */
   intern(names: readonly string[], into: Int32Array): void {
     const count = names.length;
-    if (this.#last.length < count) {
-      const grown = new Int32Array(Math.max(count, 2 * this.#last.length));
-      grown.set(this.#last);
-      this.#last = grown;
-    }
+    if (this.#last.length < count) this.#last = grown(this.#last, Math.max(count, 2 * this.#last.length));
     for (let i = 0; i < count; i++) {
       const name = names[i]!;
       let id = i < this.#lastCount ? this.#last[i]! : -1;

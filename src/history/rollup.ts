@@ -1,3 +1,4 @@
+import { grown } from '../grown.js';
 import { demandField, stepFieldCount } from './record.js';
 import { pointOf } from './resolution.js';
 import { type Block, Timeline } from './timeline.js';
@@ -83,15 +84,13 @@ export class Rollup {
 
   /** Where a target's row begins in the open point; a new row of zeros if it has none. */
   #offsetOf(id: number): number {
-    if (id >= this.#rowOf.length) this.#rowOf = grown(this.#rowOf, id + 1);
+    if (id >= this.#rowOf.length) this.#rowOf = grown(this.#rowOf, Math.max(id + 1, 2 * this.#rowOf.length));
     const known = this.#rowOf[id]!;
     if (known > 0) return (known - 1) * pointWidth;
     const row = this.#count++;
     if (row >= this.#ids.length) {
-      this.#ids = grown(this.#ids, row + 1);
-      const data = new Float64Array(this.#ids.length * pointWidth);
-      data.set(this.#data);
-      this.#data = data;
+      this.#ids = grown(this.#ids, 2 * (row + 1));
+      this.#data = grown(this.#data, this.#ids.length * pointWidth);
     }
     this.#ids[row] = id;
     this.#rowOf[id] = row + 1;
@@ -120,10 +119,4 @@ function sumOf(a: PointBlock, b: PointBlock): PointBlock {
     addRow(data, rowOf.get(id)! * pointWidth, b.data, row * pointWidth);
   });
   return { timeMs: a.timeMs, ids: Int32Array.from(ids), data };
-}
-
-function grown(array: Int32Array, least: number): Int32Array<ArrayBuffer> {
-  const larger = new Int32Array(Math.max(least, 2 * array.length));
-  larger.set(array);
-  return larger;
 }

@@ -1,4 +1,5 @@
 import { quantileCount, quantileLevels } from '../forecast/forecaster.js';
+import { grown } from '../grown.js';
 import { type Comparison, compare } from './gate.js';
 import { pinball } from './pinball.js';
 
@@ -88,11 +89,7 @@ export class LiveWatch {
    */
   step(demand: ArrayLike<number>, rows: number, shipped: Float32Array, refined: Float32Array): void {
     this.#steps++;
-    if (this.#totals.length < rows) {
-      const grown = new Float64Array(rows * 2);
-      grown.set(this.#totals);
-      this.#totals = grown;
-    }
+    if (this.#totals.length < rows) this.#totals = grown(this.#totals, rows * 2);
     for (let row = 0; row < rows; row++) this.#totals[row]! += demand[row]!;
     this.#horizons.forEach((horizon, h) => {
       while (horizon.open.length > 0 && this.#steps - horizon.open[0]!.step >= horizon.steps)

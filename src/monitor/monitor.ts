@@ -17,30 +17,24 @@ export interface TickView {
   tickMs: number;
 }
 
-export interface MonitorOptions {
-  /** Part of the forecast that demand may be off by without counting as a deviation. Default 0.25. */
-  deadBand: number;
-  /** Deviation that triggers, in seconds of the forecast rate. Default 0.14: two ticks at twice the forecast. */
-  thresholdS: number;
-  /** Least deviation that triggers, in requests of mean cost. Default 3: below it, it is chance. */
-  thresholdRequests: number;
-}
-
-export const monitorDefaults: MonitorOptions = { deadBand: 0.25, thresholdS: 0.14, thresholdRequests: 3 };
+/** Part of the forecast that demand may be off by without counting as a deviation. */
+const deadBand = 0.25;
+/** Deviation that triggers, in seconds of the forecast rate: two ticks at twice the forecast. */
+const thresholdS = 0.14;
+/** Least deviation that triggers, in requests of mean cost: below it, it is chance. */
+const thresholdRequests = 3;
 
 /**
  * Watches actual against forecast demand with two one-sided cumulative sums per slot (CUSUM, Page 1954), each
  * with a dead band: `over` grows while demand is above the 0.9 quantile, `under` while it is below the median.
  */
 export class Monitor {
-  readonly #options: MonitorOptions;
   over: Float64Array;
   under: Float64Array;
   /** Demand rate over the last few ticks, tokens/s: an average with a span of five ticks. */
   ratePerSec: Float64Array;
 
-  constructor(slots: number, options: Partial<MonitorOptions> = {}) {
-    this.#options = { ...monitorDefaults, ...options };
+  constructor(slots: number) {
     this.over = new Float64Array(slots);
     this.under = new Float64Array(slots);
     this.ratePerSec = new Float64Array(slots);
@@ -59,7 +53,6 @@ export class Monitor {
 
   observe(view: TickView): void {
     this.grow(view.slots);
-    const { deadBand } = this.#options;
     const seconds = view.tickMs / 1000;
     for (let i = 1; i < view.slots; i++) {
       const demand = view.demand[i]!;
@@ -71,7 +64,6 @@ export class Monitor {
 
   /** +1: runs over its forecast; -1: under it; 0: within the dead band or not for long enough. */
   deviation(slot: number, view: TickView, meanCost: number): -1 | 0 | 1 {
-    const { thresholdS, thresholdRequests } = this.#options;
     const least = thresholdRequests * meanCost;
     if (this.over[slot]! > Math.max(least, thresholdS * view.q90PerSec[slot]!)) return 1;
     if (this.under[slot]! > Math.max(least, thresholdS * view.q50PerSec[slot]!)) return -1;

@@ -1,4 +1,5 @@
 import type { ControlledTable } from '../control/fast-loop.js';
+import { grown } from '../grown.js';
 import { type Activity, BucketTable, type Handle } from '../table/table.js';
 import { column, columns, type Traffic } from './traffic.js';
 
@@ -248,11 +249,8 @@ export class ReplayedTable implements ControlledTable {
       this.#decisions = new Int32Array(size);
     }
     if (slots <= this.#taken.length) return;
-    const taken = new Float64Array(slots * 2);
-    taken.set(this.#taken);
-    this.#taken = taken;
-    const usualCost = new Float64Array(slots * 2).fill(1);
-    usualCost.set(this.#usualCost);
-    this.#usualCost = usualCost;
+    const had = this.#usualCost.length;
+    this.#usualCost = grown(this.#usualCost, slots * 2).fill(1, had);
+    this.#taken = grown(this.#taken, slots * 2);
   }
 }

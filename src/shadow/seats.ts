@@ -1,5 +1,6 @@
 import type { Roster, RosterEntry } from '../control/roster.js';
 import { type Forecaster, type ForecastFrame, quantileCount } from '../forecast/forecaster.js';
+import { grown } from '../grown.js';
 import type { Handle } from '../table/table.js';
 import type { Seating } from './replayed-table.js';
 
@@ -29,11 +30,7 @@ export class Seats implements Seating {
 
   put(seat: Seat): void {
     this.#seats.set(seat.liveSlot, seat);
-    if (seat.liveSlot >= this.#handles.length) {
-      const handles = new Float64Array(seat.liveSlot * 2);
-      handles.set(this.#handles);
-      this.#handles = handles;
-    }
+    if (seat.liveSlot >= this.#handles.length) this.#handles = grown(this.#handles, seat.liveSlot * 2);
     this.#handles[seat.liveSlot] = seat.entry.handle;
   }
 

@@ -1,5 +1,6 @@
 import { ControlLoop } from '../control/loop.js';
 import { Roster, type RosterEntry } from '../control/roster.js';
+import { grown } from '../grown.js';
 import { TargetBook } from '../targets.js';
 import type { ShadowData, ShadowSpec, ShadowTally } from './protocol.js';
 import { ReplayedTable } from './replayed-table.js';
@@ -124,9 +125,7 @@ export class Shadow {
 
   #fit(liveSlot: number): void {
     if (liveSlot < this.#deniedTokensBySlot.length) return;
-    const bigger = new Float64Array(liveSlot * 2);
-    bigger.set(this.#deniedTokensBySlot);
-    this.#deniedTokensBySlot = bigger;
+    this.#deniedTokensBySlot = grown(this.#deniedTokensBySlot, liveSlot * 2);
   }
 }
 
