@@ -1,5 +1,3 @@
-import type { DuckDBValue } from '@duckdb/node-api';
-import { duckdb } from './bindings.js';
 import { DataClock } from './clock.js';
 import { type Folds, foldAndExpire, noFolds, pruneTargets } from './compaction.js';
 import { type HistoryFile, openHistoryFile, reasonOf, unavailable } from './file.js';
@@ -119,21 +117,6 @@ export class Database {
       shapes: this.#writer.shapeNames(),
       rows: await readDecisions(this.#file.connection, id, fromMs, toMs),
     };
-  }
-
-  async putState({ name, value }: Calls['putState']['args']): Promise<void> {
-    const { connection } = this.#file;
-    const row: DuckDBValue[] = [name, new duckdb.DuckDBBlobValue(value)];
-    await this.#transaction(async () => {
-      await connection.run('delete from state where name = $1', [name]);
-      await connection.run('insert into state values ($1, $2)', row);
-    });
-  }
-
-  async getState({ name }: Calls['getState']['args']): Promise<Uint8Array | null> {
-    const rows = await this.#file.connection.runAndReadAll('select value from state where name = $1', [name]);
-    const value = rows.getRows()[0]?.[0];
-    return value instanceof duckdb.DuckDBBlobValue ? Uint8Array.from(value.bytes) : null;
   }
 
   /** False once DuckDB has given up on the file, which it does when a checkpoint fails. */

@@ -191,14 +191,6 @@ class DuckDbHistory implements HistoryStore {
     }));
   }
 
-  async putState(name: string, value: Uint8Array): Promise<void> {
-    await this.#call('putState', { name, value });
-  }
-
-  async getState(name: string): Promise<Uint8Array | undefined> {
-    return (await this.#call('getState', { name })) ?? undefined;
-  }
-
   async compact(): Promise<void> {
     await this.#call('compact', null);
   }

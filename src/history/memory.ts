@@ -65,7 +65,6 @@ class MemoryHistory implements HistoryStore {
   readonly #tens = new Rollup(pointMs['10s'], this.#minutes);
   readonly #forecasts = new Timeline<ForecastBlock>();
   readonly #decisions = new Timeline<DecisionBlock>();
-  readonly #state = new Map<string, Uint8Array>();
   #marks: Marks = { '10s': 0, '1m': 0, '1h': 0 };
   #namesAtPrune = 0;
   readonly #slabs = new Slabs();
@@ -185,16 +184,6 @@ class MemoryHistory implements HistoryStore {
       }
     }
     return found;
-  }
-
-  async putState(name: string, value: Uint8Array): Promise<void> {
-    this.#mustBeOpen();
-    this.#state.set(name, value.slice());
-  }
-
-  async getState(name: string): Promise<Uint8Array | undefined> {
-    this.#mustBeOpen();
-    return this.#state.get(name)?.slice();
   }
 
   async compact(): Promise<void> {

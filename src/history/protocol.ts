@@ -42,8 +42,6 @@ export interface Calls {
     args: { target: string; fromMs: number; toMs: number };
     answer: { shapes: Record<number, string>; rows: Float64Array };
   };
-  putState: { args: { name: string; value: Uint8Array }; answer: null };
-  getState: { args: { name: string }; answer: Uint8Array | null };
   compact: { args: null; answer: null };
   /** The worker closes the file, answers and ends. */
   close: { args: null; answer: null };

@@ -54,7 +54,6 @@ export const schema: readonly string[] = [
   rollup('rollup_1m'),
   rollup('rollup_1h'),
   'create table forecasts (time_ms bigint, horizon_ms bigint, engine integer, target integer, q50 double, q90 double, actual double)',
-  'create table state (name varchar, value blob)',
   ...additions,
   'create table marks (rollup varchar, time_ms bigint, seq bigint)',
   `insert into meta values ('application', '${application}'), ('format', '${formatVersion}')`,

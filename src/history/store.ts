@@ -112,9 +112,6 @@ export interface HistoryStore extends AsyncDisposable {
   ): Promise<{ timeMs: number; horizonMs: number; engine: string; q50: number; q90: number; actual: number }[]>;
   /** What is recorded about decisions on one target in [fromMs, toMs), oldest first. */
   decisions(target: string, fromMs: number, toMs: number): Promise<DecisionPoint[]>;
-  /** Small named documents that must survive a restart (calibration, weights, model versions). */
-  putState(name: string, value: Uint8Array): Promise<void>;
-  getState(name: string): Promise<Uint8Array | undefined>;
   /** Folds steps into rollups and deletes what is past its retention. Also runs by itself. */
   compact(): Promise<void>;
   /**

@@ -34,11 +34,6 @@ async function answer(database: Database, message: ToWorker): Promise<Calls[Call
       return database.forecasts(message.args);
     case 'decisions':
       return database.decisions(message.args);
-    case 'putState':
-      await database.putState(message.args);
-      return null;
-    case 'getState':
-      return database.getState(message.args);
     case 'compact':
       await database.compact();
       return null;

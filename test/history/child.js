@@ -139,7 +139,7 @@ const modes = {
         for (const resolution of ['step', '10s', '1m', '1h']) await store.series('t1', resolution, 0, Infinity);
         await store.recentDemand(600, 1000);
         await store.forecasts('t1', 0, Infinity);
-        await store.getState('x');
+        await store.decisions('t1', 0, Infinity);
         for (let i = 1000; i < 1010; i++) store.appendStep(step(i));
         await store.flush();
         await store.compact();

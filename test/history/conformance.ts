@@ -248,7 +248,8 @@ export function conformance(name: string, openRaw: (options: HistoryOptions) => 
       expect(await times(store, 'step')).toHaveLength(59);
       seconds(store, 59, 60);
       await store.flush();
-      await store.getState('a read waits for what runs by itself');
+      // A read waits for what runs by itself.
+      await store.decisions('a', 0, 1);
       expect(await times(store, 'step')).toEqual([50, 51, 52, 53, 54, 55, 56, 57, 58, 59]);
     });
 
@@ -493,21 +494,6 @@ export function conformance(name: string, openRaw: (options: HistoryOptions) => 
     });
   });
 
-  describe(`${name}: state`, () => {
-    test('is kept by name, the last one put', async () => {
-      const store = await open();
-      const value = Uint8Array.of(1, 2, 3);
-      await store.putState('weights', value);
-      value[0] = 9;
-      await store.putState('other', new Uint8Array(300_000).fill(7));
-      expect(await store.getState('weights')).toEqual(Uint8Array.of(1, 2, 3));
-      await store.putState('weights', new Uint8Array(0));
-      expect(await store.getState('weights')).toEqual(new Uint8Array(0));
-      expect(await store.getState('other')).toEqual(new Uint8Array(300_000).fill(7));
-      expect(await store.getState('nothing')).toBeUndefined();
-    });
-  });
-
   describe(`${name}: the store`, () => {
     test('refuses everything but closing once it is closed', async () => {
       const store = await open();
@@ -521,7 +507,7 @@ export function conformance(name: string, openRaw: (options: HistoryOptions) => 
       await expect(store.flush()).rejects.toMatchObject(closed);
       await expect(store.series('a', 'step', 0, 1)).rejects.toMatchObject(closed);
       await expect(store.recentDemand(1, 1)).rejects.toMatchObject(closed);
-      await expect(store.getState('a')).rejects.toMatchObject(closed);
+      await expect(store.decisions('a', 0, 1)).rejects.toMatchObject(closed);
       await expect(store.compact()).rejects.toMatchObject(closed);
       expect(store.health()).toMatchObject({ up: false, pending: 0, written: 1 });
     });

@@ -50,13 +50,11 @@ describe('opening', () => {
     const first = await openDuckDbHistory({ path });
     expect(first.location).toBe(path);
     for (let i = 0; i < 70; i++) first.appendStep(step(t0 + i * 1000, { a: 1, b: 2 }));
-    await first.putState('weights', Uint8Array.of(4, 5));
     await first.flush();
     await first.compact();
     await first.close();
     for (let round = 1; round <= 3; round++) {
       const store = await openDuckDbHistory({ path });
-      expect(await store.getState('weights')).toEqual(Uint8Array.of(4, 5));
       // Late and new steps of known and new targets, after a restart, count once.
       store.appendStep(step(t0, { b: 10 }));
       store.appendStep(step(t0 + (70 + round) * 1000, { b: 20, c: 1 }));
@@ -256,7 +254,7 @@ describe('a worker that dies', () => {
     const workers = workerOf();
     const store = await open({ path: newFile(), restartMs: 10 });
     const terminated = workers[0]!.terminate();
-    const calls = [store.series('a', '1h', 0, 1), store.recentDemand(5, 1000), store.getState('x')];
+    const calls = [store.series('a', '1h', 0, 1), store.recentDemand(5, 1000), store.decisions('a', 0, 1)];
     for (const call of calls) await expect(call).rejects.toMatchObject({ code: 'WORKER_FAILED' });
     await terminated;
   });
