@@ -29,6 +29,13 @@ describe.each(allocatorNames)('what %s gives where the rest is lent', (name) => 
     );
   });
 
+  it('is no more than there is, and in proportion to the floors, where these are more than that', () => {
+    const floorPerSec = [50, 30, 40];
+    const rates = entitle(name, { demandPerSec: [0, 500, 90], floorPerSec, ratePerSec: 60 });
+    expect(sum(rates)).toBeLessThanOrEqual(60 * (1 + 1e-9));
+    floorPerSec.forEach((floor, i) => void expect(rates[i]).toBeCloseTo(floor / 2, 6));
+  });
+
   it('covers modest demand in full, however much a greedy neighbour asks for', () => {
     for (const greedy of [1e3, 1e6, 1e12, Number.POSITIVE_INFINITY]) {
       const rates = entitle(name, {

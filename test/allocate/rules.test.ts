@@ -46,6 +46,22 @@ const heaviest = (rules: AllocationRules): string =>
   [...rules.weights].reduce((best, each) => (each[1] > best[1] ? each : best))[0];
 
 describe('the rules of dividing', () => {
+  it('go on from what they had lost, and not from what as many others had', () => {
+    const { rules } = play(
+      20,
+      () => [50, 80],
+      () => [40, 90],
+    );
+    const lost = rules.record();
+    const next = new AllocationRules();
+    next.restore(JSON.parse(JSON.stringify(lost)));
+    expect(next.record()).toEqual(lost);
+    for (const loss of [lost.loss.slice(1), [...lost.loss, 1], []]) {
+      next.restore({ steps: 7, demand: 3, loss });
+      expect(next.record()).toEqual(lost);
+    }
+  });
+
   it('give away the whole budget, whatever they weigh', () => {
     const random = new Random(1);
     const draw = () => Array.from({ length: 5 }, () => random.uniform() * 100);
