@@ -519,10 +519,6 @@ export class ControlLoop {
     const rows: number[] = [];
     const others = otherColumns.map((column) => [column, this.#take(column)] as const);
     const named = Object.fromEntries(others) as Record<(typeof otherColumns)[number], Float64Array>;
-    // Below 0 where more of those who had waited were admitted than others denied.
-    named.denied.forEach((value, i) => {
-      if (value < 0) named.denied[i] = 0;
-    });
     for (let i = 1; i < demand.length; i++)
       if (this.#roster.live[i] && (demand[i]! > 0 || named.completions[i]! > 0 || named.admittedTokens[i] !== 0))
         rows.push(i);

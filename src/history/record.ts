@@ -97,7 +97,10 @@ export function checkRange(fromMs: number, toMs: number): void {
   }
 }
 
-/** Copies counts. One that is negative or not finite would poison every sum above it; it counts as 0. */
+/**
+ * Copies counts. One that is negative, as those denied are where more who had waited were admitted than others denied, or not
+ * finite would poison every sum above it; it counts as 0.
+ */
 export function copyCounts(into: Float64Array, at: number, from: Float64Array): void {
   for (let i = 0; i < from.length; i++) {
     const value = from[i]!;

@@ -1,4 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { Election } from '../../src/control/election.js';
+import type { ControllerData } from '../../src/control/protocol.js';
 import { Foretoken, type ForetokenError, type ForetokenEvent, listRegions, removeRegion } from '../../src/index.js';
 import { BucketTable } from '../../src/table/table.js';
 import { freshName, peerOf } from '../table/processes.js';
@@ -69,6 +71,23 @@ describe('the controller role', () => {
     expect(first.withdraw(handle)).toBe(0);
     expect(second.withdraw(handle)).toBeGreaterThan(9);
     expect(second.role()).toMatchObject({ holder: process.pid, term: 4, valid: true });
+  });
+
+  it('is asked for no longer than allocations last, so that another has it before those of one that hangs lapse', async () => {
+    for (const [failSafeMs, tickMs] of [
+      [2000, 50],
+      [60_000, 1000],
+    ] as const) {
+      const asked: number[] = [];
+      const table = { takeRole: (forMs: number) => asked.push(forMs) - 1 } as unknown as BucketTable;
+      const options = { failSafeMs, tickMs } as ControllerData['options'];
+      const hooks = { onEvent: () => {}, onStep: () => {}, onTaken: () => {} };
+      expect(await new Election(table, options, hooks).begin()).toBe(false);
+      expect(asked).toHaveLength(1);
+      // Whoever takes over does so at a tick, and allocates at the next.
+      expect(asked[0]).toBeLessThan(failSafeMs - 2 * tickMs);
+      expect(asked[0]).toBeGreaterThanOrEqual(2 * tickMs);
+    }
   });
 
   it('goes to another process when its holder is killed, before allocations lapse', async () => {

@@ -131,6 +131,38 @@ describe('the rate found of a device', () => {
     expect(Math.min(...slow)).toBe(100);
   });
 
+  /** What a window of half a second saw. */
+  const seen = (admittedPerSec: number, servedPerSec: number, tookMs: number): LimiterSample => ({
+    elapsedMs: 500,
+    admitted: admittedPerSec / 2,
+    admittedTokens: admittedPerSec / 2,
+    deniedTokens: 1,
+    completions: servedPerSec / 2,
+    durationMs: (servedPerSec / 2) * tookMs,
+  });
+
+  it('takes back what was kept free for a queue once that is drained', () => {
+    const limiter = new RateLimiter(800, bounds);
+    for (let window = 0; window < 3; window++) limiter.observe(seen(500, 500, 10));
+    limiter.observe(seen(800, 500, 400));
+    expect(limiter.reason).toBe('overloaded');
+    expect(limiter.ratePerSec).toBeLessThan(400);
+    limiter.observe(seen(limiter.ratePerSec, 500, 11));
+    expect(limiter.reason).toBe('probing');
+    expect(limiter.ratePerSec).toBeGreaterThan(480);
+    expect(limiter.ratePerSec).toBeLessThan(500);
+  });
+
+  it('does not hold against a resource what was admitted while nothing was reported', () => {
+    const limiter = new RateLimiter(500, bounds);
+    for (let window = 0; window < 3; window++) limiter.observe(seen(500, 500, 10));
+    for (let window = 0; window < 20; window++) expect(limiter.observe(seen(500, 0, 0))).toBe(false);
+    const before = limiter.ratePerSec;
+    expect(limiter.observe(seen(500, 500, 30))).toBe(true);
+    expect(limiter.reason).toBe('holding');
+    expect(limiter.ratePerSec).toBeGreaterThan(0.9 * before);
+  });
+
   it('is taken for nothing that is not reported, and goes on from a record', () => {
     const limiter = new RateLimiter(500, bounds);
     for (let i = 0; i < 1000; i++)

@@ -260,6 +260,23 @@ describe('targets', () => {
     expect(world.engine.resets).toContain(a.slot);
   });
 
+  it('replaced while a forecast is made do not hand their demand to the trust in their successor', async () => {
+    const world = await World.open({ capacity: 1, trust: true });
+    const a = world.add('a');
+    await world.run(1900, () => ({ a: 50 }));
+    const trusted = () => [...world.loop.state(wallStart).targets].map(({ name }) => name);
+    expect(trusted()).toEqual(['a']);
+    world.engine.during = async () => {
+      world.remove('a');
+      expect(world.add('b').slot).toBe(a.slot);
+    };
+    await world.run(100, () => ({ a: 50 }));
+    world.engine.during = async () => {};
+    expect(trusted()).toEqual([]);
+    await world.run(1000, () => ({ b: 50 }));
+    expect(trusted()).toEqual(['b']);
+  });
+
   it('change their reservation within a tick', async () => {
     const world = await World.open();
     const a = world.add('a', { reservation: 10 });
@@ -318,6 +335,17 @@ describe('a loop that was held up', () => {
     expect(world.events[0]!.message).toContain('refused');
     await world.run(100);
     expect(world.peek('a').ratePerSec).toBeGreaterThan(250);
+  });
+
+  it('for very long makes up for ten steps and no more, so that it catches up', async () => {
+    const world = await World.open();
+    world.add('a');
+    await world.run(1000);
+    const before = world.engine.seen.length;
+    world.nowMs += 3_600_000;
+    world.table.advanceTo(world.nowMs);
+    await world.loop.step(wallStart + world.nowMs, 3600);
+    expect(world.engine.seen.length - before).toBe(10);
   });
 
   it('for some steps spreads what came over them', async () => {

@@ -63,6 +63,18 @@ describe('a target that is new', () => {
     expect(bench.book.gate(bench.frame)).toBe(bench.frame);
   });
 
+  it('learns nothing of silence that was expected', () => {
+    const bench = new Bench(1);
+    for (let step = 0; step < 4; step++) bench.step([100], [step < 3 ? 100 : 0]);
+    for (let step = 0; step < 40; step++) bench.step([0], [0]);
+    const before = bench.book.record(1)!;
+    for (let step = 0; step < 500; step++) bench.step([0], [0]);
+    const after = bench.book.record(1)!;
+    expect(after.outcomes).toBe(before.outcomes);
+    expect(after.usualPerSec).toBe(before.usualPerSec);
+    expect(after.usualPerSec).toBeGreaterThan(1);
+  });
+
   it('whose forecasts are bad from the beginning is never planned for by them', () => {
     const bench = new Bench(1);
     for (let step = 0; step < 60; step++) {
