@@ -1,9 +1,10 @@
 import { ForetokenError } from '../errors.js';
 import { engineChoices } from '../forecast/names.js';
 import { CsvFile } from '../lab/csv-file.js';
-import { defaultHorizonsMs, type EvaluateHooks, evaluate } from '../lab/evaluate.js';
+import { type EvaluateHooks, evaluate } from '../lab/evaluate.js';
 import { dumpHeader, dumpRows, evaluationJson, evaluationTable } from '../lab/evaluation-report.js';
 import { formatDuration, parseDurationMs, parseSwitch } from '../lab/units.js';
+import { defaultHorizonsMs } from '../options.js';
 import { readTrace } from '../workload/trace.js';
 import { checkOutputs, choice, command, list, number, oneTrace, seed, text, type Values } from './command.js';
 import { ProgressBar } from './progress.js';

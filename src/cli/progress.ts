@@ -1,3 +1,4 @@
+/** Of the bar, characters, and how often it is drawn at most. */
 const width = 30;
 const redrawMs = 100;
 

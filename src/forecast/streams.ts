@@ -150,6 +150,7 @@ export class Streams {
   }
 }
 
+/** Per step: activity is averaged over a span of 300, a row's mean demand, by which losses are measured, over 600 steps. */
 const activityRate = 2 / 301;
 const scaleRate = 1 / 600;
 const averageRates = ewmaSpans.map((span) => 2 / (span + 1));

@@ -5,6 +5,7 @@ import { finished, pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { ForetokenError } from '../errors.js';
 
+/** Rows written at once. */
 const chunkRows = 2048;
 
 /** A CSV file that is written row by row, gzip if its name ends in `.gz`. */

@@ -4,6 +4,7 @@ import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } fr
 import { LongRange } from '../forecast/long-range.js';
 import { LstmForecaster } from '../forecast/lstm.js';
 import { type EngineName, fittedKinds } from '../forecast/names.js';
+import { defaultHorizonsMs } from '../options.js';
 import type { Trace } from '../workload/trace.js';
 import { Baselines } from './baselines.js';
 import { type BestBaselines, type ForecastScore, HorizonScore } from './forecast-score.js';
@@ -53,8 +54,6 @@ export interface EvaluateHooks {
   /** @param done from 0 to 1 */
   progress?: (done: number) => void;
 }
-
-export const defaultHorizonsMs: readonly number[] = [5_000, 30_000, 300_000];
 
 /**
  * Scores an engine's forecasts on a trace. With `auto`, the model alone and unrefined is scored beside it, and, where a

@@ -140,6 +140,7 @@ interface Block {
   length: number;
 }
 
+/** A run of the graph takes so many rows and steps: more would only take more memory. */
 const rowsAtOnce = 256;
 const stepsAtOnce = 128;
 

@@ -20,6 +20,7 @@ export interface TrainerOptions {
   weighting?: LossWeighting;
 }
 
+/** Part of the steps so far over which parameters are averaged. */
 const averagedPart = 0.15;
 const results = ['loss', 'hT', 'cT', 'nextParameters', 'nextM', 'nextV'];
 

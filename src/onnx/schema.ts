@@ -78,6 +78,7 @@ const descriptor: protobuf.INamespace = {
 
 const modelType = protobuf.Root.fromJSON(descriptor).lookupType('ModelProto');
 
+/** Version of the file format that came with that operator set. */
 export const irVersion = 8;
 /** Every operator used here exists in this version of the standard operator set. */
 export const opsetVersion = 17;

@@ -138,6 +138,16 @@ describe('a correction', () => {
     ]);
   });
 
+  it('that took a deposit back takes the next only on new evidence', () => {
+    const monitor = new Monitor(4);
+    const deposit = { level: () => 0, deposit: () => 40 };
+    const silent = view([{ q50: 1000, q90: 1000 }]);
+    for (let tick = 0; tick < 3; tick++) monitor.observe(silent);
+    expect(correct(monitor, silent, deposit, 0, 1000, 1)).toEqual([{ slot: 1, tokens: -40 }]);
+    const asForecast = over(monitor, view([{ demand: 100, q50: 1000, q90: 1000 }]));
+    expect(correct(monitor, asForecast, deposit, 0, 1000, 1)).toEqual([]);
+  });
+
   it('shares what is scarce by weight, not by who is over by most', () => {
     const monitor = new Monitor(4);
     const rows = over(
