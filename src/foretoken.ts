@@ -249,7 +249,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
     return AttachedForetoken.attach(share, options);
   }
 
-  /** Where the history lies; empty without a controller. */
+  /** File of the history, or `memory`; empty without a controller, and while another process controls. */
   get historyLocation(): string {
     return this.#controller?.history ?? '';
   }

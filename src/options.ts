@@ -8,6 +8,7 @@ import { isRegionName } from './table/regions.js';
 
 /** What a request is, to a cost function: its bytes, and whatever else the caller put on it. */
 export interface RequestInfo {
+  /** From 0; default 0. */
   readBytes?: number;
   writeBytes?: number;
   [key: string]: unknown;
@@ -134,10 +135,19 @@ export interface ShadowOptions {
   allocator?: AllocatorName;
 }
 
-/** Something the control plane wants known. `kind` is stable. */
+/** Something the control plane wants known. */
 export interface ForetokenEvent {
+  /**
+   * Stable, what programs should branch on. `engine`: a rung of the failure ladder, down or up. `model`: a refined model on
+   * trial, promoted or withdrawn. `history`: records lost, stored again, or used to warm forecasters; a state not read or
+   * not kept. `controller`: it died, or something it tried failed. `resumed`: allocations had lapsed and begin anew.
+   * `role`: the controller role of a shared table was taken, lost, or could not be acted on. `limit`: an adaptive rate fell,
+   * or cannot be found. `shadow`: shadows ended or one was left out.
+   */
   kind: 'engine' | 'model' | 'history' | 'controller' | 'resumed' | 'role' | 'limit' | 'shadow';
+  /** For people. */
   message: string;
+  /** Unix ms. */
   timeMs: number;
 }
 
@@ -166,8 +176,9 @@ export interface TargetOptions {
 }
 
 export interface AcquireOptions {
-  /** Longest wait, ms. Default 30,000; at most 3,600,000. */
+  /** Longest wait, ms; 0 to 3,600,000. Default 30,000. */
   deadlineMs?: number;
+  /** Ends the wait when it is aborted. Default: none. */
   signal?: AbortSignal;
 }
 
