@@ -2,10 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Piscina } from 'piscina';
 import { type ErrorRecord, ForetokenError, fromErrorRecord } from '../errors.js';
-import type { DemandMatrix } from '../history/store.js';
 import { type LstmWeights, type ModelShape, parameterCount, readWeights, sameShape } from '../learn/model.js';
 import { guardExit, RunGuard, unguardExit } from '../learn/run-guard.js';
-import { decodeState, encodeState } from '../learn/state.js';
 import { modelsFolder, workerFile } from '../paths.js';
 import { FeatureBank, featureCount, featureVersion } from './features.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
@@ -227,50 +225,6 @@ export class LstmForecaster implements Forecaster {
     this.#resets.push(row);
   }
 
-  /**
-   * Takes in recent history as if it were happening, after a restart.
-   * @param rowOf row of a target, or undefined to leave it out
-   * @throws ForetokenError INVALID_ARGUMENT if its steps are of another length; as `step`, without deadline
-   */
-  async warm(
-    matrix: Pick<DemandMatrix, 'stepMs' | 'steps' | 'targets' | 'data'>,
-    rowOf: (target: string) => number | undefined,
-  ): Promise<void> {
-    const { rows, stepMs } = this.#options;
-    if (matrix.stepMs !== stepMs)
-      throw new ForetokenError(
-        'INVALID_ARGUMENT',
-        `the history has steps of ${matrix.stepMs} ms, the forecaster of ${stepMs}`,
-      );
-    const columns = matrix.targets.map((target) => rowOf(target));
-    const used = columns.reduce<number>((most, row) => Math.max(most, (row ?? -1) + 1), 0);
-    if (used > rows) throw new ForetokenError('INVALID_ARGUMENT', `row ${used - 1} of ${rows}`);
-    for (let step = 0; step < matrix.steps; step++) {
-      const demand = this.#room(used).fill(0);
-      columns.forEach((row, column) => {
-        const value = matrix.data[step * columns.length + column]!;
-        if (row !== undefined && value > 0) demand[row] = Math.min(maxDemand, value);
-      });
-      this.#pending.push({ index: ++this.#stepIndex, demand, resets: this.#resets });
-      this.#resets = [];
-      if (this.#pending.length === maxPendingSteps || step === matrix.steps - 1) await this.#drain();
-    }
-  }
-
-  /** Everything a later `restore` needs to go on from here. Call between steps. */
-  snapshot(): Uint8Array {
-    return encodeState(this.#bank, this.#task);
-  }
-
-  /**
-   * Puts back a snapshot. Rows it does not hold are forgotten.
-   * @throws ForetokenError INVALID_ARGUMENT if it is damaged or of another model or more rows; nothing has changed then
-   */
-  restore(bytes: Uint8Array): void {
-    decodeState(bytes, this.#bank, this.#task);
-    for (const { quantiles } of this.#frames) quantiles.fill(0);
-  }
-
   /** Whether every step handed over has been taken in. */
   get isIdle(): boolean {
     return this.#pending.length === 0 && !this.#running;
@@ -288,11 +242,6 @@ export class LstmForecaster implements Forecaster {
     }
     // What was to be forgotten of the row was so before this.
     this.#resets = this.#resets.filter((reset) => reset !== row);
-  }
-
-  /** Resolves when every step handed over has been taken in, also those that were late. */
-  async idle(): Promise<void> {
-    await this.#drain();
   }
 
   async close(): Promise<void> {
