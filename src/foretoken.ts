@@ -25,7 +25,7 @@ import { Leases } from './table/leases.js';
 import { addon, type TargetMode } from './table/native.js';
 import { BucketTable, type RoleState } from './table/table.js';
 import { Waiters } from './table/waiters.js';
-import { Target } from './target.js';
+import { type Shared, Target } from './target.js';
 import { isTargetName, type Known, refuseName, TargetBook, type TargetSpec } from './targets.js';
 
 /** What another thread of this process needs to attach: plain data for `workerData` or a message. */
@@ -58,14 +58,20 @@ class DataPlane {
   protected readonly leases: Leases;
   #handles = new Float64Array(256);
   protected readonly byName = new Map<string, Target>();
-  readonly #cost: Cost;
+  readonly #shared: Shared;
 
   protected constructor(table: BucketTable, cost: Cost, maxWaiting: number, overtake: boolean) {
     this.table = table;
     this.waiters = new Waiters(table, maxWaiting);
     this.leases = new Leases(table);
     table.holdLine(!overtake);
-    this.#cost = cost;
+    this.#shared = {
+      table,
+      waiters: this.waiters,
+      leases: this.leases,
+      cost,
+      explain: (name, options) => this.explain(name, options),
+    };
   }
 
   /** @throws UNKNOWN_TARGET */
@@ -86,13 +92,11 @@ class DataPlane {
 
   /** Tokens a request costs under the `cost` option. */
   costOf(request: RequestInfo): number {
-    return costOf(this.#cost, request);
+    return costOf(this.#shared.cost, request);
   }
 
   protected make(name: string, handle: number): Target {
-    const target = new Target(name, handle, this.table, this.waiters, this.leases, this.#cost, (options) =>
-      this.explain(name, options),
-    );
+    const target = new Target(name, handle, this.#shared);
     this.byName.set(name, target);
     return target;
   }

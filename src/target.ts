@@ -48,6 +48,15 @@ export interface TargetTotals {
   durationMs: number;
 }
 
+/** What the targets of a table have in common in one thread: kept once, so that a million of them stay small. */
+export interface Shared {
+  table: BucketTable;
+  waiters: Waiters;
+  leases: Leases;
+  cost: Cost;
+  explain(name: string, options?: ExplainOptions): Promise<Explanation>;
+}
+
 /**
  * One target of a Foretoken: who is asking. Get it from `addTarget` or `target` and keep it; every call on it
  * is a number lookup in shared memory, not a search by name.
@@ -56,30 +65,14 @@ export class Target {
   readonly name: string;
   /** The target's number in the table; goes to other threads by `share`. Stale once the target is removed. */
   readonly handle: Handle;
-  readonly #table: BucketTable;
-  readonly #waiters: Waiters;
-  readonly #cost: Cost;
-  readonly #leases: Leases;
-  readonly #explain: (options?: ExplainOptions) => Promise<Explanation>;
+  readonly #shared: Shared;
   #lease: Lease | undefined;
 
   /** @internal */
-  constructor(
-    name: string,
-    handle: Handle,
-    table: BucketTable,
-    waiters: Waiters,
-    leases: Leases,
-    cost: Cost,
-    explain: (options?: ExplainOptions) => Promise<Explanation>,
-  ) {
+  constructor(name: string, handle: Handle, shared: Shared) {
     this.name = name;
     this.handle = handle;
-    this.#table = table;
-    this.#waiters = waiters;
-    this.#leases = leases;
-    this.#cost = cost;
-    this.#explain = explain;
+    this.#shared = shared;
   }
 
   /**
@@ -93,8 +86,8 @@ export class Target {
    * @throws INVALID_ARGUMENT for a cost that is none, UNKNOWN_TARGET when the target was removed, CLOSED
    */
   tryAcquire(request: number | RequestInfo = 1): boolean {
-    const cost = typeof request === 'number' ? request : costOf(this.#cost, request);
-    const decision = this.#table.tryAcquire(this.handle, cost);
+    const cost = typeof request === 'number' ? request : costOf(this.#shared.cost, request);
+    const decision = this.#shared.table.tryAcquire(this.handle, cost);
     if (decision < 0) this.#check(decision, cost);
     return decision > 0;
   }
@@ -110,8 +103,8 @@ export class Target {
    * @throws what `tryAcquire` throws
    */
   tryAcquireLeased(request: number | RequestInfo = 1): boolean {
-    const cost = typeof request === 'number' ? request : costOf(this.#cost, request);
-    this.#lease ??= this.#leases.of(this.handle);
+    const cost = typeof request === 'number' ? request : costOf(this.#shared.cost, request);
+    this.#lease ??= this.#shared.leases.of(this.handle);
     const decision = this.#lease.tryAcquire(cost);
     if (decision < 0) this.#check(decision, cost);
     return decision > 0;
@@ -124,17 +117,17 @@ export class Target {
    *   it can never be admitted, and what `tryAcquire` throws
    */
   async acquire(request: number | RequestInfo = 1, options?: AcquireOptions): Promise<void> {
-    const cost = checkCost(typeof request === 'number' ? request : costOf(this.#cost, request));
+    const cost = checkCost(typeof request === 'number' ? request : costOf(this.#shared.cost, request));
     const { deadlineMs, signal } = resolveAcquire(options);
     if (signal?.aborted)
       throw new ForetokenError('ABORTED', 'the signal was aborted already', { cause: signal.reason });
-    if (!this.#waiters.hasLine(this.handle)) {
+    if (!this.#shared.waiters.hasLine(this.handle)) {
       // Asked as one in line, so that a request which is about to wait is not counted as denied first.
-      const decision = this.#table.acquireOrWait(this.handle, cost);
+      const decision = this.#shared.table.acquireOrWait(this.handle, cost);
       if (decision > 0) return;
       this.#check(decision, cost);
     }
-    return this.#waiters.join(this.handle, cost, deadlineMs, signal);
+    return this.#shared.waiters.join(this.handle, cost, deadlineMs, signal);
   }
 
   /**
@@ -143,7 +136,7 @@ export class Target {
    */
   peek(cost = 1): PeekResult {
     checkCost(cost);
-    return this.#table.peek(this.handle, cost) ?? this.#gone();
+    return this.#shared.table.peek(this.handle, cost) ?? this.#gone();
   }
 
   /**
@@ -151,9 +144,9 @@ export class Target {
    * @param tokens at most what was ever charged to this target, else INVALID_ARGUMENT
    */
   refund(tokens: number): void {
-    const decision = this.#table.refund(this.handle, checkCost(tokens));
+    const decision = this.#shared.table.refund(this.handle, checkCost(tokens));
     if (decision < 0) {
-      if (decision === this.#table.constants.decision.badCost)
+      if (decision === this.#shared.table.constants.decision.badCost)
         throw new ForetokenError('INVALID_ARGUMENT', `refund: ${tokens} tokens are more than were charged`);
       this.#check(decision, tokens);
     }
@@ -173,7 +166,7 @@ export class Target {
       this.refund(estimated - actual);
       return actual - estimated;
     }
-    const charged = this.#table.charge(this.handle, actual - estimated);
+    const charged = this.#shared.table.charge(this.handle, actual - estimated);
     if (charged < 0) this.#check(charged, actual);
     return charged;
   }
@@ -188,25 +181,25 @@ export class Target {
     const readBytes = countOf('readBytes', done.readBytes);
     const writeBytes = countOf('writeBytes', done.writeBytes);
     const durationMs = countOf('durationMs', done.durationMs);
-    const decision = this.#table.complete(this.handle, readBytes, writeBytes, durationMs * 1e6);
+    const decision = this.#shared.table.complete(this.handle, readBytes, writeBytes, durationMs * 1e6);
     if (decision < 0) this.#check(decision, 1);
   }
 
   /** Why it has the tokens it has; see `Foretoken.explain`. */
   explain(options?: ExplainOptions): Promise<Explanation> {
-    return this.#explain(options);
+    return this.#shared.explain(this.name, options);
   }
 
   /** What becomes of its decisions now: its own mode or the resource's. @throws UNKNOWN_TARGET, CLOSED */
   get mode(): TargetMode {
-    return (this.#table.closed ? undefined : this.#table.modeOf(this.handle)) ?? this.#gone();
+    return (this.#shared.table.closed ? undefined : this.#shared.table.modeOf(this.handle)) ?? this.#gone();
   }
 
   /** @throws UNKNOWN_TARGET, CLOSED */
   totals(): TargetTotals {
     this.#lease?.giveBack();
-    const { collect } = this.#table.constants;
-    const row = this.#table.totals(this.handle) ?? this.#gone();
+    const { collect } = this.#shared.table.constants;
+    const row = this.#shared.table.totals(this.handle) ?? this.#gone();
     const admittedTokens = row[collect.admittedTokens]!;
     // The table counts whom it let pass among those it decided to deny; demand is gross, what passed net of refunds.
     const shadowDenied = row[collect.passed]!;
@@ -237,9 +230,10 @@ export class Target {
   static handlesOf(targets: readonly Target[], table: BucketTable, into: Float64Array): void {
     for (let i = 0; i < targets.length; i++) {
       const target: unknown = targets[i];
-      if (typeof target !== 'object' || target === null || !(#table in target))
+      if (typeof target !== 'object' || target === null || !(#shared in target))
         throw new ForetokenError('INVALID_ARGUMENT', `targets[${i}]: expected a target, got ${show(target)}`);
-      if (target.#table !== table && target.#table.token !== table.token)
+      const own = target.#shared.table;
+      if (own !== table && own.token !== table.token)
         throw new ForetokenError('INVALID_ARGUMENT', `targets[${i}]: expected one of this table, got another's`);
       into[i] = target.handle;
     }
@@ -247,7 +241,7 @@ export class Target {
 
   /** Throws for misuse; returns for a denial that has a code of its own. */
   #check(decision: number, cost: number): void {
-    const { badHandle, badCost, closed } = this.#table.constants.decision;
+    const { badHandle, badCost, closed } = this.#shared.table.constants.decision;
     if (decision === closed) throw new ForetokenError('CLOSED', `target ${this.name}: the table is closed`);
     if (decision === badHandle) throw new ForetokenError('UNKNOWN_TARGET', `target ${this.name} was removed`);
     if (decision === badCost)
@@ -259,7 +253,7 @@ export class Target {
 
   /** After a read that found nothing: the table was closed or the target removed. */
   #gone(): never {
-    if (this.#table.closed) throw new ForetokenError('CLOSED', `target ${this.name}: the table is closed`);
+    if (this.#shared.table.closed) throw new ForetokenError('CLOSED', `target ${this.name}: the table is closed`);
     throw new ForetokenError('UNKNOWN_TARGET', `target ${this.name} was removed`);
   }
 }
