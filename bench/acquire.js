@@ -58,6 +58,7 @@ function arms(small, large) {
   };
   // In an order of their own, so that memory is what is measured and not the making of numbers.
   const drawn = Array.from({ length: million }, () => large.targets[below(million)]);
+  const drawnHandles = Float64Array.from(drawn, ({ handle }) => handle);
   let at = 0;
   const next = () => {
     at = (at + calls) % drawn.length;
@@ -100,6 +101,10 @@ function arms(small, large) {
         for (let i = 0; i < calls; i++) if (!thousand[i].tryAcquire(1)) denied++;
       },
       strict1M: () => {
+        const from = next();
+        for (let i = 0; i < calls; i++) if (!large.foretoken.tryAcquire(drawnHandles[from + i], 1)) denied++;
+      },
+      strict1MObjects: () => {
         const from = next();
         for (let i = 0; i < calls; i++) if (!drawn[from + i].tryAcquire(1)) denied++;
       },

@@ -48,6 +48,21 @@ export interface TargetTotals {
   durationMs: number;
 }
 
+/**
+ * Throws for a decision that is a misuse; returns for a denial that has a code of its own.
+ * @param whose the target, as the error names it
+ */
+export function checkDecision({ constants }: BucketTable, decision: number, cost: number, whose: string): void {
+  const { badHandle, badCost, closed } = constants.decision;
+  if (decision === closed) throw new ForetokenError('CLOSED', `${whose}: the table is closed`);
+  if (decision === badHandle) throw new ForetokenError('UNKNOWN_TARGET', `${whose} was removed`);
+  if (decision === badCost)
+    throw new ForetokenError(
+      'INVALID_ARGUMENT',
+      `cost: ${checkCost(cost)} tokens are too few for the table to resolve`,
+    );
+}
+
 /** What the targets of a table have in common in one thread: kept once, so that a million of them stay small. */
 export interface Shared {
   table: BucketTable;
@@ -241,14 +256,7 @@ export class Target {
 
   /** Throws for misuse; returns for a denial that has a code of its own. */
   #check(decision: number, cost: number): void {
-    const { badHandle, badCost, closed } = this.#shared.table.constants.decision;
-    if (decision === closed) throw new ForetokenError('CLOSED', `target ${this.name}: the table is closed`);
-    if (decision === badHandle) throw new ForetokenError('UNKNOWN_TARGET', `target ${this.name} was removed`);
-    if (decision === badCost)
-      throw new ForetokenError(
-        'INVALID_ARGUMENT',
-        `cost: ${checkCost(cost)} tokens are too few for the table to resolve`,
-      );
+    checkDecision(this.#shared.table, decision, cost, `target ${this.name}`);
   }
 
   /** After a read that found nothing: the table was closed or the target removed. */

@@ -99,6 +99,7 @@ struct Addon {
   // Whom the last request went to, because the next one mostly goes there too, and nobody has to wait for the look-up.
   double lastNumber = -1;
   Attachment* last = nullptr;
+  bool lastIsLarge = false;
   ~Addon();
 };
 

@@ -58,9 +58,12 @@ Attachment* attachmentOf(napi_env env, napi_callback_info info) noexcept {
 }
 
 napi_value acquireHot(napi_env env, napi_callback_info info) noexcept {
-  // First of all: until it has been read the processor goes on with what does not need it.
-  const uint64_t ticks = readTsc();
   Addon& addon = addonOf(env, info);
+  // Before the counter is read, which nothing that follows overtakes. The table is mostly the one asked last; of any other,
+  // or one closed since, something useless is fetched, or nothing.
+  if (addon.lastIsLarge) addon.last->table.prefetch(wholeOf(addon.asked->handle) & kIndexMask);
+  // First of all that remains: until it has been read the processor goes on with what does not need it.
+  const uint64_t ticks = readTsc();
   Ask& ask = *addon.asked;
   if (ask.table != addon.lastNumber) [[unlikely]] {
     // Written by our own TypeScript, yet it is an index. The comparison is also false for NaN.
@@ -70,16 +73,15 @@ napi_value acquireHot(napi_env env, napi_callback_info info) noexcept {
     }
     addon.lastNumber = ask.table;
     addon.last = addon.attachments[static_cast<size_t>(ask.table)].get();
+    addon.lastIsLarge = addon.last->isLarge;
   }
   Attachment& a = *addon.last;
   if (!a.ready && !a.prepare()) {
     ask.decision = kClosed;
     return nullptr;
   }
-  const uint64_t handle = wholeOf(ask.handle);
-  if (a.isLarge) a.table.prefetch(handle & kIndexMask);
   const uint64_t now = a.clock.at(ticks);
-  ask.decision = decidePlain(a.table, a.unitsPerToken, PlainTable::Instant{now}, handle, ask.cost) ? kOwn : decideAny(a, ask.handle, ask.cost, now, false);
+  ask.decision = decidePlain(a.table, a.unitsPerToken, PlainTable::Instant{now}, wholeOf(ask.handle), ask.cost) ? kOwn : decideAny(a, ask.handle, ask.cost, now, false);
   return nullptr;
 }
 

@@ -210,6 +210,46 @@ describe('a target', () => {
   });
 });
 
+describe('a request by handle', () => {
+  it('is one of the target that has it, at the price the table has, in every thread', async () => {
+    const foretoken = await openWith({ cost: 'bytes' });
+    const [a, b] = foretoken.addTargets([{ name: 'a' }, { name: 'b' }]);
+    expect(foretoken.tryAcquire(a!.handle, 3)).toBe(true);
+    expect(foretoken.tryAcquire(a!.handle, { readBytes: 4, writeBytes: 2 })).toBe(true);
+    expect(foretoken.tryAcquire(a!.handle)).toBe(true);
+    expect(foretoken.tryAcquire(a!.handle, 1e6)).toBe(false);
+    const attached = Foretoken.attach(foretoken.share());
+    expect(attached.tryAcquire(a!.handle, { readBytes: 5 })).toBe(true);
+    expect(a!.totals()).toMatchObject({ admitted: 4, denied: 1, admittedTokens: 15 });
+    expect(b!.totals()).toMatchObject({ admitted: 0, denied: 0 });
+    attached.close();
+    expect(codeOf(() => attached.tryAcquire(a!.handle))).toBe('CLOSED');
+  });
+
+  it('is refused where the handle is none, stale or of nobody, and for a cost that is none', async () => {
+    const foretoken = await openWith({ capacity: 2 });
+    const a = foretoken.addTarget('a');
+    foretoken.removeTarget('a');
+    const b = foretoken.addTarget('b');
+    for (const handle of ['a', a, null, undefined, 1n])
+      expect(
+        codeOf(() => foretoken.tryAcquire(handle as never)),
+        String(handle),
+      ).toBe('INVALID_ARGUMENT');
+    for (const handle of [a.handle, 0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, b.handle + 1])
+      expect(
+        codeOf(() => foretoken.tryAcquire(handle)),
+        String(handle),
+      ).toBe('UNKNOWN_TARGET');
+    for (const cost of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, '1', null])
+      expect(
+        codeOf(() => foretoken.tryAcquire(b.handle, cost as never)),
+        String(cost),
+      ).toBe('INVALID_ARGUMENT');
+    expect(b.totals()).toMatchObject({ admitted: 0, denied: 0 });
+  });
+});
+
 describe('options', () => {
   it('are refused with their name, what was expected and what came', async () => {
     const error = await rejection(Foretoken.open({ ratePerSec: -5 }));

@@ -43,3 +43,30 @@ it('takes for a handle only the number that it gave out, and for a cost only wha
     table.close();
   }
 });
+
+it('decides in a table too large for the cache as in any other, by turns with a small one, and once it is closed', () => {
+  const tables = [20_000, 2].map((capacity) =>
+    BucketTable.create({ capacity, ratePerSec: 1000, burst: 1000, clock: 'virtual' }),
+  );
+  const { own, badHandle, closed, denied } = tables[0]!.constants.decision;
+  try {
+    const handles = tables.map((table) => {
+      const handle = table.addTarget({ mayBorrow: false });
+      table.setFallback(handle, 100, 2);
+      table.advanceTo(1000);
+      return handle;
+    });
+    const ask = () => tables.map((table, i) => table.tryAcquire(handles[i]!, 1));
+    expect([ask(), ask(), ask()]).toEqual([
+      [own, own],
+      [own, own],
+      [denied, denied],
+    ]);
+    for (const wrong of [-1, Number.NaN, 2 ** 53, 16_777_215]) expect(tables[0]!.tryAcquire(wrong, 1)).toBe(badHandle);
+    tables[0]!.close();
+    expect(ask()).toEqual([closed, denied]);
+    expect(tables[0]!.tryAcquire(2 ** 53, 1)).toBe(closed);
+  } finally {
+    for (const table of tables) table.close();
+  }
+});
