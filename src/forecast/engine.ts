@@ -403,8 +403,7 @@ export class ForecastEngine implements Forecaster {
     if (demand.rows === 0) return;
     this.#refiner ??= new Refiner();
     const request: RefineRequest = {
-      weights: this.#weights,
-      previous: this.#lineage?.latest,
+      weights: this.#lineage?.latest ?? this.#weights,
       demand,
       stepMs: this.#options.stepMs,
       horizonSteps: this.#options.horizonsMs.map((horizonMs) => horizonMs / this.#options.stepMs),

@@ -213,15 +213,17 @@ describe('warming', () => {
   });
 });
 
+/** A folder as a run leaves it that has promoted these weights. */
+const folderWith = async (weights: LstmWeights) => {
+  const path = mkdtempSync(join(tmpdir(), 'foretoken-refined-'));
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }));
+  const lineage = await Lineage.open(path, weights);
+  await lineage.promote(weights);
+  return path;
+};
+const shipped = () => readWeights(weightsPathOf(shippedModelPath));
+
 describe('a refined model from an earlier run', () => {
-  const folderWith = async (weights: LstmWeights) => {
-    const path = mkdtempSync(join(tmpdir(), 'foretoken-refined-'));
-    onTestFinished(() => rmSync(path, { recursive: true, force: true }));
-    const lineage = await Lineage.open(path, weights);
-    await lineage.promote(weights);
-    return path;
-  };
-  const shipped = () => readWeights(weightsPathOf(shippedModelPath));
   const long = poisson(240, 4, 12, kinds.periodic!);
 
   it('is used again after a restart', async () => {
@@ -286,5 +288,22 @@ describe('a challenger', () => {
     expect(next.engines[next.engine[0]!]).toBe(isPromoted ? 'lstm-refined' : 'lstm');
     await engine.close();
     expect(readdirSync(folder)).toHaveLength(isPromoted ? 1 : 0);
+  });
+
+  it('was trained on from the refined model that serves, so that what is learnt adds up', async () => {
+    const { values, ...rest } = await shipped();
+    const serving = { ...rest, values: values.map((value, i) => value + (i % 2 ? 0.003 : -0.003)) };
+    const folder = await folderWith(serving);
+    const { engine } = await openWith({ engine: 'lstm', refine: true, refinedFolder: folder });
+    await run(
+      engine,
+      relay((step, row) => (step + 3 * row) % 37 < 3 || (step + 3 * row) % 23 === 0),
+    );
+    await engine.close();
+    const [, newer] = readdirSync(folder).sort();
+    const challenger = await readWeights(join(folder, newer!));
+    const far = (from: Float32Array) => Math.hypot(...challenger.values.map((value, i) => value - from[i]!));
+    expect(far(serving.values)).toBeGreaterThan(0);
+    expect(far(serving.values)).toBeLessThan(0.95 * far(values));
   });
 });

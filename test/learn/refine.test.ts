@@ -27,7 +27,6 @@ function relay(steps: number): RefineRequest['demand'] {
 
 const request = (demand: RefineRequest['demand'], trainingSteps: number): RefineRequest => ({
   weights: champion,
-  previous: undefined,
   demand,
   stepMs: 1000,
   horizonSteps: [5, 30],
@@ -65,14 +64,6 @@ describe('refinement', () => {
 
   it('passes over a short history a few times, however much it might train', async () => {
     expect((await refine(request(relay(300), 1000))).trainingSteps).toBe(Math.ceil((12 * 6 * 300) / (64 * 32)));
-  });
-
-  it('stands half way between the refined model that serves and what training reached', async () => {
-    const alone = await refine(request(relay(300), 5));
-    const previous = { ...champion, values: champion.values.map((value) => value + 1) };
-    const both = await refine({ ...request(relay(300), 5), previous });
-    const half = alone.weights.values.map((value, i) => value / 2 + previous.values[i]! / 2);
-    expect(both.weights.values.every((value, i) => Math.abs(value - half[i]!) < 1e-5)).toBe(true);
   });
 
   it('gives the same weights for the same seed, in this thread and in one of its own', async () => {
