@@ -11,7 +11,9 @@ export function entitle(name: AllocatorName, request: AllocationRequest): Float6
   if (name !== 'proportional') return withoutSurplus(name, request);
   const wanted = maxMin(request);
   for (let i = 0; i < wanted.length; i++) wanted[i] = Math.min(demandPerSec[i]!, wanted[i]!);
-  return withoutSurplus(name, { ...request, demandPerSec: wanted });
+  // Weights are in those shares already.
+  const { weights: _, ...others } = request;
+  return withoutSurplus(name, { ...others, demandPerSec: wanted });
 }
 
 /** What an allocator gives each, as far as its floor or what it is expected to ask for. */

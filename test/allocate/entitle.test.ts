@@ -48,4 +48,9 @@ describe.each(allocatorNames)('what %s gives where the rest is lent', (name) => 
       expect(rates[2]).toBeCloseTo(85, 6);
     }
   });
+
+  it('counts a weight once', () => {
+    const request = { demandPerSec: [1e4, 1e4, 1e4], floorPerSec: [0, 0, 0], ratePerSec: 400, weights: [1, 1, 2] };
+    [100, 100, 200].forEach((rate, i) => void expect(entitle(name, request)[i]).toBeCloseTo(rate, 6));
+  });
 });
