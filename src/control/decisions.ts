@@ -14,7 +14,7 @@ import { type TrustBook, verdicts } from './trust.js';
 
 const q50 = quantileLevels.indexOf(0.5);
 const q90 = quantileLevels.indexOf(0.9);
-/** A rate or a deposit that changed by less than this part of itself is the same decision. */
+/** Numbers that changed by less than this part of themselves are the same decision. */
 const sameWithin = 0.1;
 /** Whoever has something is recorded this often, so that nobody is forgotten while nothing changes. */
 const refreshMs = 60_000;
@@ -35,8 +35,8 @@ export interface DecisionSources {
 }
 
 /**
- * Keeps what was decided last, so that it can be explained, and records it: after every step those whose rate, deposit
- * or correction changed by more than a tenth, and everyone who has a rate once a minute; at most 500 a step.
+ * Keeps what was decided last, so that it can be explained, and records it: after every step those for whom what they
+ * have, or why, changed by more than a tenth, and everyone who has a rate once a minute; at most 500 a step.
  */
 export class Decisions {
   readonly #sources: DecisionSources;
@@ -45,8 +45,7 @@ export class Decisions {
   #shape: { shape: DecisionShape; text: string } | undefined;
   #weights = 0;
   // As recorded last, per slot.
-  #rate = new Float64Array(64);
-  #deposit = new Float64Array(64);
+  #told: Float64Array[] = [];
   #recordedMs = new Float64Array(64);
   /** Where the next step begins to look, so that all have their turn. */
   #turn = 1;
@@ -102,23 +101,47 @@ export class Decisions {
     if (!plan) return due;
     const { fast, roster } = this.#sources;
     const count = plan.pairs.length / 2 - 1;
-    this.#grow(count + 1);
+    const telling = this.#telling(plan);
+    this.#grow(count + 1, telling.length);
     for (let i = 0; i < count && due.length < mostRows; i++) {
       const slot = 1 + ((this.#turn - 1 + i) % count);
       if (!roster.live[slot]) continue;
-      const rate = plan.pairs[slot * 2]!;
-      const deposit = fast.deposit[slot]!;
-      const isChanged =
-        differs(rate, this.#rate[slot]!) || differs(deposit, this.#deposit[slot]!) || fast.correctedTokens[slot] !== 0;
-      const isOld = wallMs - this.#recordedMs[slot]! >= refreshMs && (rate > 0 || fast.view.q90PerSec[slot]! > 0);
-      if (!isChanged && !isOld) continue;
+      const hasAny = plan.pairs[slot * 2]! > 0 || fast.view.q90PerSec[slot]! > 0;
+      const isOld = wallMs - this.#recordedMs[slot]! >= refreshMs && hasAny;
+      const isCorrected = fast.correctedTokens[slot] !== 0;
+      if (!hasAny && this.#recordedMs[slot] === 0) continue;
+      if (!isOld && !isCorrected && !telling.some((of, k) => differs(of(slot), this.#told[k]![slot]!))) continue;
       due.push(slot);
-      this.#rate[slot] = rate;
-      this.#deposit[slot] = deposit;
+      telling.forEach((of, k) => {
+        this.#told[k]![slot] = of(slot);
+      });
       this.#recordedMs[slot] = wallMs;
     }
     if (due.length === mostRows) this.#turn = 1 + (due[mostRows - 1]! % count);
     return due;
+  }
+
+  /** What a target has and why, as far as another value of it makes another decision. */
+  #telling({ pairs, reasons }: Plan): ((slot: number) => number)[] {
+    const { fast, roster, trust } = this.#sources;
+    return [
+      (slot) => pairs[slot * 2]!,
+      (slot) => fast.deposit[slot]!,
+      (slot) => reasons.demandPerSec[slot]!,
+      (slot) => roster.reservationPerSec[slot]!,
+      (slot) => roster.weight[slot]!,
+      (slot) => roster.limitPerSec[slot]!,
+      (slot) => roster.throttlingCost[slot]!,
+      (slot) => trust?.verdictAt(slot) ?? 0,
+      // Asking the table takes a while, and who has nothing is told of without it.
+      (slot) => (pairs[slot * 2]! > 0 || fast.view.q90PerSec[slot]! > 0 ? this.#modeAt(slot) : 0),
+    ];
+  }
+
+  /** Index into `modeNames`. */
+  #modeAt(slot: number): number {
+    const { modeOf, roster } = this.#sources;
+    return Math.max(0, (modeNames as readonly string[]).indexOf(modeOf(roster.handles[slot]!) ?? ''));
   }
 
   #shapeNow(): { shape: DecisionShape; text: string } {
@@ -142,7 +165,7 @@ export class Decisions {
     const { pairs, reasons } = this.#plan!;
     const deposit = fast.deposit[slot]!;
     const numbers: Record<DecisionField, number> = {
-      mode: Math.max(0, (modeNames as readonly string[]).indexOf(this.#sources.modeOf(roster.handles[slot]!) ?? '')),
+      mode: this.#modeAt(slot),
       throttlingCost: roster.throttlingCost[slot]!,
       quantile: reasons.quantile[slot]!,
       leadMs: reasons.leadMs[slot]!,
@@ -197,13 +220,16 @@ export class Decisions {
     return at;
   }
 
-  #grow(slots: number): void {
-    if (slots <= this.#rate.length) return;
-    this.#rate = grown(this.#rate, slots * 2);
-    this.#deposit = grown(this.#deposit, slots * 2);
-    this.#recordedMs = grown(this.#recordedMs, slots * 2);
+  #grow(slots: number, numbers: number): void {
+    if (slots > this.#recordedMs.length) this.#recordedMs = grown(this.#recordedMs, slots * 2);
+    for (let k = 0; k < numbers; k++) {
+      const told = this.#told[k] ?? new Float64Array(0);
+      this.#told[k] = slots > told.length ? grown(told, slots * 2) : told;
+    }
   }
 }
 
 const differs = (now: number, before: number): boolean =>
-  Math.abs(now - before) > sameWithin * Math.max(Math.abs(now), Math.abs(before));
+  Number.isFinite(now - before)
+    ? Math.abs(now - before) > sameWithin * Math.max(Math.abs(now), Math.abs(before))
+    : now !== before;

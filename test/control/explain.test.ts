@@ -156,6 +156,29 @@ describe('an explanation of the past', () => {
     for (let i = 1; i < recorded.length; i++) expect(recorded[i]! - recorded[i - 1]!).toBeLessThanOrEqual(60);
   });
 
+  it('holds each change of what is owed, of the mode and of what is expected, also where the rate stays as it was', async () => {
+    // Nothing is deposited or corrected, and all rate is divided.
+    const world = await World.open({ ratePerSec: 1000, borrow: false, adjust: false });
+    const { handle } = world.add('a', { reservation: 100 });
+    world.add('b');
+    let forecast = 4000;
+    world.engine.script = () => forecast;
+    const then = async () => {
+      await world.run(1000, () => ({ b: 10 }));
+      return world.loop.explain('a', 0, wallMs(world));
+    };
+    for (let i = 0; i < 5; i++) await then();
+    const before = await then();
+    world.table.setMode(handle, 'shadow');
+    expect(await then()).toMatchObject({ mode: 'shadow', reservation: 100 });
+    world.loop.put({ name: 'a', handle, reservation: 120, weight: 1, limit: 900 });
+    expect(await then()).toMatchObject({ mode: 'shadow', reservation: 120, limit: 900 });
+    forecast = 6000;
+    const after = await then();
+    expect(after.forecasts[0]!.q50PerSec).toBe(6000);
+    expect(after.ratePerSec).toBeCloseTo(before.ratePerSec, -1);
+  });
+
   it('of more targets than are recorded in a step takes turns', async () => {
     const world = await World.open({ capacity: 1200, ratePerSec: 1e6, burst: 1e6 });
     const names = Array.from({ length: 1200 }, (_, i) => `t${i}`);
