@@ -13,9 +13,9 @@ export interface LimiterSample {
 /**
  * Why the limit is what it is. `unproven`: too little has been reported. `probing`: it is used and the resource is at
  * ease, so it rises. `unused`: demand stays below it, so nothing is learnt. `holding`: processing takes longer than it
- * did, but the resource keeps up. `measuring`: as it has done so for long, the limit is lowered for a second to see
- * whether a queue or a slower resource is why. `overloaded`: the resource falls behind; the limit is what it was seen to
- * serve, less what drains the queue.
+ * did, but the resource keeps up. `measuring`: as it has done so for long, or many are served at once below the limit,
+ * less is admitted for a second or two to see whether a queue or a slower resource is why. `overloaded`: the resource
+ * falls behind; the limit is what it was seen to serve, less what drains the queue.
  */
 export type LimitReason = 'unproven' | 'probing' | 'unused' | 'holding' | 'measuring' | 'overloaded';
 
@@ -47,10 +47,16 @@ const patience = 4;
 const leastCut = 0.01;
 const mostCut = 0.3;
 const lookPart = 0.93;
-/** Judgements that measuring takes: as long as processing times still fall by a tenth. */
-const leastLooks = 2;
+/** Judgements that measuring takes: until processing times no longer fall by a quarter, or as a queue that drains has them. */
+const leastFlat = 2;
 const mostLooks = 8;
-const stillFalls = 0.1;
+const stillFalls = 0.25;
+/** Judgements besides, in which the lowered limit was not what was admitted. */
+const mostUnmet = 20;
+/** Below the limit, a queue is looked for where more than so many are served at once. */
+const mostAtOnce = 2;
+/** Kept of the processing time at which there was none, each judgement: looked for again after ten minutes or more. */
+const forgotten = 0.9995;
 /** It falls behind when it completes so much less than is admitted, and less than chance among so few would have it. */
 const leastShort = 0.05;
 /** A queue is drained over so many seconds, with at most that part of the capacity. */
@@ -76,8 +82,18 @@ export class RateLimiter {
   #bestMs = Number.NaN;
   #lastMs = Number.NaN;
   #held = 0;
+  /** Admitted of late while held, tokens/s. */
+  #inUsePerSec = 0;
   #looks = 0;
+  #flat = 0;
+  #unmet = 0;
+  #lookPart = lookPart;
+  /** What is given once measured: of a slower resource, and of one that had a queue. */
   #afterPerSec = 0;
+  #drainedPerSec = 0;
+  /** Processing time when measuring began, and when last no queue was found, ms. */
+  #measuredMs = Number.NaN;
+  #clearedMs = Number.NaN;
   /** Part of those admitted whose completion is reported. */
   #reported = 1;
   #isReportedKnown = false;
@@ -143,7 +159,7 @@ export class RateLimiter {
     const queuedS = (nowMs - this.#bestMs) / 1000;
     // A shorter queue is what a probe by the least rise builds in a window: it cannot be told from one.
     const isQueueing = inflation > tolerance && queuedS > leastRise * seconds;
-    const keptUp = 1 - Math.max(leastShort, 2 / Math.sqrt(sum.completions));
+    const keptUp = 1 - Math.max(leastShort, 3 / Math.sqrt(sum.completions));
     const isLong = queuedS > seconds / 2;
     const isBehind = isLong || (this.#isReportedKnown && servedPerSec < keptUp * admittedPerSec && risenMs > 0);
     this.#strained = isQueueing && isBehind ? this.#strained + 1 : 0;
@@ -158,9 +174,14 @@ export class RateLimiter {
       this.#reported += (this.#isReportedKnown ? 1 / 4 : 1) * (part - this.#reported);
       this.#isReportedKnown = true;
     }
+    // Slowly forgotten, so that a queue that was taken for a slower resource is found in the end.
+    this.#clearedMs *= isUsed ? 1 : forgotten;
+    // Who comes again only once served builds no queue that grows, and asks for no more than the resource serves.
+    const isCrowded = (sum.admitted / seconds) * (nowMs / 1000) > mostAtOnce && !(nowMs < tolerance * this.#clearedMs);
     if (isOverloaded) this.#drain(queuedS);
-    else if (this.#reason === 'measuring') this.#look(nowMs, risenMs);
-    else if (isQueueing && isUsed) this.#hold(risenMs / sum.elapsedMs);
+    else if (this.#reason === 'measuring') this.#look(nowMs, risenMs, sum.elapsedMs, admittedPerSec);
+    else if ((isQueueing && isUsed) || (isCrowded && !isUsed))
+      this.#hold(nowMs, isUsed, risenMs / sum.elapsedMs, admittedPerSec, 2 / Math.sqrt(sum.completions));
     else this.#probe(isUsed, inflation <= ease || queuedS <= leastRise * seconds);
   }
 
@@ -169,31 +190,68 @@ export class RateLimiter {
     this.#settle(Math.min(this.#ratePerSec, leftPerSec), 'overloaded');
   }
 
-  /** @param beyond part of what is admitted that is not served: by that processing times grow, a second each second */
-  #hold(beyond: number): void {
+  /**
+   * @param beyond part of what is admitted that is not served: by that processing times grow, a second each second
+   * @param chance part by which what is served may differ by chance
+   */
+  #hold(nowMs: number, isUsed: boolean, beyond: number, inUsePerSec: number, chance: number): void {
+    this.#inUsePerSec += (inUsePerSec - this.#inUsePerSec) / (this.#held > 0 ? 2 : 1);
     if (this.#reason === 'overloaded') {
       // What is left for draining shows as well what is queue and what is a slower resource.
-      const lowPerSec = Math.min(this.#ratePerSec, lookPart * this.#capacityPerSec);
-      this.#measure(lowPerSec, afterQueue * this.#capacityPerSec);
-    } else if (++this.#held <= patience)
-      this.#settle(this.#ratePerSec * (1 - Math.max(leastCut, Math.min(mostCut, beyond))), 'holding');
-    else this.#measure(this.#ratePerSec * lookPart, this.#ratePerSec);
+      const isDraining = -beyond > (1 - lookPart) / 2;
+      const servedPerSec = isDraining ? this.#capacityPerSec : Math.min(this.#capacityPerSec, inUsePerSec);
+      const lowPerSec = Math.min(this.#ratePerSec, lookPart * servedPerSec);
+      this.#measure(nowMs, lowPerSec, afterQueue * this.#capacityPerSec, afterQueue * this.#capacityPerSec);
+    } else if (++this.#held <= patience) {
+      const cut = Math.max(leastCut, Math.min(mostCut, beyond));
+      this.#settle(isUsed ? this.#ratePerSec * (1 - cut) : this.#ratePerSec, isUsed ? 'holding' : 'unused');
+    } else {
+      const inUse = Math.min(this.#ratePerSec, this.#inUsePerSec);
+      // Below the limit this happens once, so it may cost what it takes to tell a queue from chance.
+      const part = isUsed ? lookPart : 1 - Math.min(mostCut, Math.max(1 - lookPart, chance));
+      this.#measure(nowMs, part * inUse, this.#ratePerSec, afterQueue * inUse);
+      this.#lookPart = part;
+    }
   }
 
-  #measure(ratePerSec: number, afterPerSec: number): void {
+  #measure(nowMs: number, ratePerSec: number, afterPerSec: number, drainedPerSec: number): void {
     this.#looks = 0;
+    this.#flat = 0;
+    this.#unmet = 0;
+    this.#lookPart = lookPart;
+    this.#measuredMs = nowMs;
     this.#afterPerSec = afterPerSec;
+    this.#drainedPerSec = drainedPerSec;
     this.#settle(ratePerSec, 'measuring');
   }
 
   /** The lowered limit has held for a window; as long as processing times fall, there was a queue. */
-  #look(nowMs: number, risenMs: number): void {
+  #look(nowMs: number, risenMs: number, elapsedMs: number, admittedPerSec: number): void {
+    if (this.#unmet < mostUnmet) {
+      // What was saved before is spent first; and a limit that is not reached shows nothing.
+      const isSpending = admittedPerSec > this.#ratePerSec * (1 + leastRise);
+      const isOutOfReach = this.#looks === 0 && admittedPerSec < this.#ratePerSec * lookPart;
+      if (isOutOfReach) this.#settle(this.#lookPart * admittedPerSec, 'measuring');
+      if (isSpending || isOutOfReach) {
+        this.#unmet++;
+        return;
+      }
+    }
     this.#looks++;
-    const falls = -risenMs > stillFalls * nowMs;
-    if (this.#looks < leastLooks || (falls && this.#looks < mostLooks)) return;
+    const drainedMs = ((1 - this.#lookPart) * elapsedMs) / 2;
+    const falls = -risenMs > Math.min(stillFalls * nowMs, drainedMs);
+    this.#flat = falls ? 0 : this.#flat + 1;
+    const wasQueue = this.#measuredMs - nowMs > this.#looks * drainedMs || nowMs < this.#measuredMs / tolerance;
+    // That a resource became that much slower at once takes more evidence, at a limit that lies lower still.
+    const isLikely = wasQueue || nowMs < tolerance ** 2 * this.#bestMs;
+    if (this.#flat < (isLikely ? leastFlat : 2 * leastFlat) && this.#looks < mostLooks) {
+      if (this.#flat >= leastFlat) this.#settle(lookPart * this.#ratePerSec, 'measuring');
+      return;
+    }
     this.#bestMs = nowMs;
+    this.#clearedMs = nowMs;
     this.#held = 0;
-    this.#settle(Math.max(this.#ratePerSec, this.#afterPerSec), 'probing');
+    this.#settle(Math.max(this.#ratePerSec, wasQueue ? this.#drainedPerSec : this.#afterPerSec), 'probing');
   }
 
   #probe(isUsed: boolean, isAtEase: boolean): void {

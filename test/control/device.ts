@@ -26,6 +26,11 @@ export class Device {
     this.#pending.push({ doneMs, tookMs: doneMs - nowMs });
   }
 
+  /** Requests that are not done yet. */
+  get pending(): number {
+    return this.#pending.length;
+  }
+
   /** What was done up to now and not yet told. */
   done(nowMs: number): { tookMs: number }[] {
     const done = this.#pending.filter(({ doneMs }) => doneMs <= nowMs);

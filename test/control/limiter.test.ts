@@ -57,6 +57,40 @@ function play({ limiter, device, burst, askedPerSec, reported }: Play, fromMs: n
   return limits;
 }
 
+interface Crowd {
+  limiter: RateLimiter;
+  device: Device;
+  burst: number;
+  /** Each waits for its tokens, then for the device, and comes again. */
+  clients: number;
+}
+
+/** Clients that come again once they are served, so that no more of them than there are can queue. @returns the limit after each tick */
+function playCrowd({ limiter, device, burst, clients }: Crowd, fromMs: number, toMs: number): number[] {
+  const limits: number[] = [];
+  let level = 0;
+  let waiting = clients - device.pending;
+  for (let nowMs = fromMs + 1, sample = emptySample(); nowMs <= toMs; nowMs++) {
+    level = Math.min(burst, level + limiter.ratePerSec / 1000);
+    for (const { tookMs } of device.done(nowMs)) {
+      sample.completions++;
+      sample.durationMs += tookMs;
+      waiting++;
+    }
+    for (; waiting > 0 && level >= 1; waiting--, level--) {
+      device.serve(nowMs);
+      sample.admitted++;
+      sample.admittedTokens++;
+    }
+    if (nowMs % tickMs !== 0) continue;
+    sample.deniedTokens = waiting;
+    limiter.observe(sample);
+    sample = emptySample();
+    limits.push(limiter.ratePerSec);
+  }
+  return limits;
+}
+
 const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
 describe('the rate found of a device', () => {
@@ -90,6 +124,27 @@ describe('the rate found of a device', () => {
         // Probes go a little beyond and queues are drained below; it does not run away either way.
         const near = found.filter((limit) => Math.abs(limit / device.capacityPerSec - 1) < 0.2);
         expect(near.length / found.length).toBeGreaterThan(0.85);
+      });
+    }
+  });
+
+  it.each([
+    { servers: 1, noise: 0, burst: 20, clients: 96, capacity: 1000 },
+    { servers: 1, noise: 0.5, burst: 20, clients: 32, capacity: 200 },
+    { servers: 8, noise: 0.5, burst: 10, clients: 96, capacity: 500 },
+    { servers: 8, noise: 0.5, burst: 50, clients: 300, capacity: 500 },
+    { servers: 16, noise: 1, burst: 200, clients: 200, capacity: 4000 },
+    { servers: 4, noise: 0.3, burst: 100, clients: 1000, capacity: 1000 },
+  ])('is as near where those who ask come again only once they are served: %o', (shape) => {
+    const { capacity, servers, noise, burst, clients } = shape;
+    for (const seed of [1, 2, 3, 4, 5]) {
+      const device = new Device(capacity, servers, noise, seed);
+      const crowd = { limiter: new RateLimiter(1000, bounds), device, burst, clients };
+      [1, 0.5, 1].forEach((part, phase) => {
+        device.capacityPerSec = capacity * part;
+        playCrowd(crowd, phase * 20_000, phase * 20_000 + 5000);
+        const found = playCrowd(crowd, phase * 20_000 + 5000, (phase + 1) * 20_000);
+        expect(Math.abs(mean(found) / device.capacityPerSec - 1)).toBeLessThan(0.1);
       });
     }
   });
