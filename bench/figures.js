@@ -55,10 +55,12 @@ const figures = {
       const { arms } = await replay(trace, [...options, '--rate', rate]);
       const { reactive, foretoken, shared } = arms;
       const better = Math.min(reactive.throttledFraction, shared.throttledFraction);
-      const counts = better >= 0.005 ? '' : ' (under 0.5 %)';
+      const throttled =
+        better >= 0.005
+          ? `throttled ${part(foretoken.throttledFraction / better)} of the better of reactive and shared`
+          : `throttled ${part(foretoken.throttledFraction)}, less than 0.005 under the better of reactive and shared`;
       lines.push(
-        `${rate}: throttled ${part(foretoken.throttledFraction / better)} of the better of reactive and shared${counts}, ` +
-          `hogs ${part(foretoken.hogAdmitted / reactive.hogAdmitted)} of reactive's`,
+        `${rate}: ${throttled}, ` + `hogs ${part(foretoken.hogAdmitted / reactive.hogAdmitted)} of reactive's`,
       );
       runs.push(arms);
     }
