@@ -5,8 +5,8 @@ import { quantileCount, quantileLevels } from './forecaster.js';
 const bins = 128;
 const reach = 2.5;
 const middle = bins / 2;
-/** No quantile is corrected by more than e to this. */
-const mostLog = 1.2;
+/** No quantile is more than doubled or halved: what few horizons that came together call for, the next ones take back. */
+const mostLog = Math.LN2;
 /** Lowest level that is corrected. A median often stands at no demand at all, where any multiple of it is the same. */
 const lowest = 1;
 /**
@@ -21,7 +21,7 @@ const above = quantileLevels.indexOf(0.9) + 1;
 const shortfall = 0.05;
 const surplus = 0.2;
 /** Horizons after which past coverage counts e times less, and the part of all time so far it is at most. */
-const memoryHorizons = 40;
+const memoryHorizons = 100;
 const memoryPart = 0.5;
 /** Horizons in which coverage is taken to have been met before anything was seen. */
 const priorHorizons = 2;
@@ -46,8 +46,8 @@ interface Pool {
 
 /**
  * Corrects upper quantiles that cover less or more than they say, by a factor: the one nearest to 1 with which all
- * rows together would have met the level, as nearly as it must be, over the recent past (split conformal prediction
- * with forgetting). A row that met the level by itself is left alone; others take of it in proportion to their own
+ * rows that are scored here together would have met the level, as nearly as it must be, over the recent past (split
+ * conformal prediction with forgetting). A row that met the level by itself is left alone; others take of it in proportion to their own
  * shortfall.
  *
  * Evidence is counted in horizons, not in forecasts: forecasts of spans that overlap see the same surprise. Following

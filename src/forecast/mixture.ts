@@ -21,8 +21,16 @@ const drawOf = (rows: number): Draw => {
   const first = turnsOf(rows);
   return { every: first * Math.ceil(rows / first / mostPooled), first };
 };
-/** A row calibrates if it had demand in this part of the recent steps: to cover silence is no merit. */
+/**
+ * A row that had demand in this part of the recent steps is steady, others are sparse. Each kind is calibrated by its own:
+ * sparse rows burst out of silence, their quantiles are far more often too low, and what mends them would widen those of all.
+ * A row calibrates if so many steps with demand are to be expected within the horizon: to cover silence is no merit.
+ */
 const leastActivity = 0.1;
+/** Kinds of rows that are calibrated apart; see `leastActivity`. */
+const steady = 0;
+const sparse = 1;
+const neither = 255;
 
 /** Forecasts that wait for what comes. Arrays have an entry for every row; those of the turn that are awake are filled. */
 interface Open {
@@ -34,8 +42,8 @@ interface Open {
   first: number;
   total: Float64Array;
   context: Uint8Array;
-  /** Whether the row had demand often enough to calibrate by. */
-  calibrates: Uint8Array;
+  /** The kind of row it calibrates; `neither` if it is too young or had demand too rarely. */
+  kind: Uint8Array;
   bases: Float32Array;
   externals: (Float32Array | undefined)[];
   /** Quantiles before calibration. */
@@ -86,7 +94,8 @@ export class Mixture {
   readonly #externals: number;
   readonly #streams: Streams;
   readonly #sleepers: Sleepers;
-  readonly #calibration: Calibration;
+  /** Of steady and of sparse rows. */
+  readonly #calibrations: readonly [Calibration, Calibration];
   #base = new Float32Array(0);
   #raw = new Float32Array(0);
   #context = new Uint8Array(0);
@@ -110,7 +119,7 @@ export class Mixture {
       return { steps, every, weights: new Weights(options.externals), open: [], spare: [] };
     });
     const steps = this.#horizons.map((horizon) => horizon.steps);
-    this.#calibration = new Calibration(steps);
+    this.#calibrations = [new Calibration(steps), new Calibration(steps)];
     this.#sleepers = new Sleepers(Math.max(...steps), options.sleeps ?? true);
   }
 
@@ -118,7 +127,7 @@ export class Mixture {
     if (row >= this.#streams.size) return;
     this.#streams.reset(row);
     for (const { weights } of this.#horizons) weights.reset(row);
-    this.#calibration.reset(row);
+    for (const calibration of this.#calibrations) calibration.reset(row);
   }
 
   /** Takes over what another of the same horizons and members knows of a row. Between steps. */
@@ -194,8 +203,8 @@ export class Mixture {
     const horizons = this.#horizons.length;
     const { steps: ahead, weights } = this.#horizons[h]!;
     const streams = this.#streams;
-    const { lastActive } = streams;
-    const { excess } = this.#calibration;
+    const { lastActive, activity } = streams;
+    const excesses = this.#calibrations.map((calibration) => calibration.excess);
     const bases = this.#base;
     const raw = this.#raw;
     const values = this.#values;
@@ -214,6 +223,7 @@ export class Mixture {
       streams.write(row, ahead, bases, base);
       engine[place] = weights.mix(row, this.#context[row]!, patient, bases, base, externals, at, values);
       const rawAt = row * quantileCount;
+      const excess = excesses[kindOf(activity[row]!)]!;
       let previous = 0;
       let corrected = 0;
       for (let q = 0; q < quantileCount; q++) {
@@ -236,7 +246,8 @@ export class Mixture {
   ): void {
     const count = this.#horizons.length;
     const { size, steps, total, since, activity } = this.#streams;
-    const leastAge = this.#calibration.leastAge(h);
+    const leastAge = this.#calibrations[steady].leastAge(h);
+    const least = leastActivity / horizon.steps;
     let open = horizon.spare.pop();
     if (!open || open.total.length < size)
       open = {
@@ -246,7 +257,7 @@ export class Mixture {
         first: 0,
         total: new Float64Array(size),
         context: new Uint8Array(size),
-        calibrates: new Uint8Array(size),
+        kind: new Uint8Array(size),
         bases: new Float32Array(size * baseCount),
         externals: [],
         raw: new Float32Array(size * quantileCount),
@@ -266,7 +277,8 @@ export class Mixture {
       if (row % open.turns !== open.first) continue;
       open.total[row] = total[row]!;
       open.context[row] = this.#context[row]!;
-      open.calibrates[row] = steps - since[row]! > leastAge && activity[row]! >= leastActivity ? 1 : 0;
+      const calibrates = steps - since[row]! > leastAge && activity[row]! >= least;
+      open.kind[row] = calibrates ? kindOf(activity[row]!) : neither;
       open.engine[row] = frame.engine[row * count + h]!;
       for (let b = row * baseCount; b < (row + 1) * baseCount; b++) open.bases[b] = this.#base[b]!;
       const to = row * quantileCount;
@@ -315,11 +327,10 @@ export class Mixture {
         rate,
         (row - first) % poolEvery === 0,
       );
-      if (open.calibrates[row] === 1)
-        this.#calibration.score(h, row, actual, open.raw, row * quantileCount, every * turns, steps);
+      this.#calibrations[open.kind[row]!]?.score(h, row, actual, open.raw, row * quantileCount, every * turns, steps);
     }
     weights.endScoring();
-    this.#calibration.endScoring(h, every, steps);
+    for (const calibration of this.#calibrations) calibration.endScoring(h, every, steps);
     onResolved?.({
       horizon: h,
       steps: steps - open.step,
@@ -337,7 +348,7 @@ export class Mixture {
         if (row >= forecasts.rows || row % forecasts.turns !== forecasts.first) continue;
         forecasts.total[row] = this.#streams.total[row]!;
         forecasts.context[row] = 0;
-        forecasts.calibrates[row] = 0;
+        forecasts.kind[row] = neither;
         forecasts.engine[row] = 0;
         forecasts.bases.fill(0, row * baseCount, (row + 1) * baseCount);
         for (const quantiles of [forecasts.raw, forecasts.quantiles, ...forecasts.externals])
@@ -367,10 +378,12 @@ export class Mixture {
     this.#sleepers.grow(size, this.#streams.steps);
     this.#streams.grow(size);
     for (const { weights } of this.#horizons) weights.grow(size);
-    this.#calibration.grow(size);
+    for (const calibration of this.#calibrations) calibration.grow(size);
     this.#base = new Float32Array(size * baseCount);
     this.#raw = new Float32Array(size * quantileCount);
     this.#context = new Uint8Array(size);
     this.#actual = new Float64Array(size);
   }
 }
+
+const kindOf = (activity: number): typeof steady | typeof sparse => (activity >= leastActivity ? steady : sparse);

@@ -54,6 +54,8 @@ export class Feeder {
     readonly batch: number,
     readonly random: Random,
     readonly weighting: LossWeighting = usualWeighting,
+    /** See `TrainerOptions`. */
+    readonly recency = 0,
   ) {
     this.x = new Float32Array(window * batch * featureCount);
     this.y = new Float32Array(window * batch * horizons.length);
@@ -102,7 +104,10 @@ export class Feeder {
     while (first < steps - 1 && source.prepared.scale[row * steps + first] === 0) first++;
     const latest = Math.max(first, source.endStep - this.window);
     // One in eight lanes starts with its row: the first minutes of a target matter too.
-    const step = random.uniform() < 0.125 ? first : first + random.index(latest - first + 1);
+    const step =
+      random.uniform() < 0.125
+        ? first
+        : first + Math.floor((latest - first + 1) * random.uniform() ** (1 / (1 + this.recency)));
     return { source, row, step, burnIn: step === first ? 0 : burnInSteps, windowsLeft: windowsPerLane };
   }
 

@@ -4,7 +4,7 @@ import type { LstmWeights } from './model.js';
 import { rateAt, Trainer } from './trainer.js';
 
 export interface RefineRequest {
-  /** Where training starts: the refined model that serves, or the shipped one. */
+  /** Where training starts: the refined model that serves, or the shipped one if there is none. */
   weights: LstmWeights;
   /** Recent demand, oldest first. */
   demand: Pick<DemandSeries, 'rows' | 'steps' | 'data' | 'places'>;
@@ -27,18 +27,20 @@ export interface RefineResult {
 export const minSteps = 280;
 const window = 64;
 const batch = 32;
-/** More passes over a short history would learn it by heart. */
-const mostPasses = 12;
-/** Half of what a model is trained further with on a history of its own: what is refined again and again must not drift. */
-const peakRate = 1e-3;
+/** More passes over a history would learn it by heart; each refinement goes on from the last, which has seen most of it. */
+const mostPasses = 4;
+const peakRate = 2e-3;
+/** Moments are drawn in proportion to how late they are: what comes next is most like the newest. */
+const recency = 1;
 /** How much horizons count that nobody asks for. Without them the state forgets what it is for. */
 const unaskedWeight = 0.2;
 
 /**
- * Trains what serves further on recent history, so that what is learnt adds up over refinements: always to start from the
- * shipped model teaches a quarter as much of traffic that it has never seen. Nothing of the history is kept back to judge by,
- * because what comes next judges better (see `LiveWatch`) and the newest third of a history teaches most. Deterministic
- * for its request. Blocks its thread for seconds: the background calls it through `Refiner`.
+ * Trains the model that serves further on recent history, a little each time, so that what is learnt adds up: always to
+ * start from the shipped model teaches less than half as much of traffic that it has never seen. What limits it is not how
+ * much it trains but how soon it knows single bursts by heart. Nothing of the history is kept back to judge by, because
+ * what comes next judges better (see `LiveWatch`) and the newest third of a history teaches most. Deterministic for its
+ * request. Blocks its thread for seconds: the background calls it through `Refiner`.
  */
 export async function refine(request: RefineRequest): Promise<RefineResult> {
   const { weights, demand, stepMs, horizonSteps, seed } = request;
@@ -55,6 +57,7 @@ export async function refine(request: RefineRequest): Promise<RefineResult> {
     window,
     batch,
     weighting: { horizons: horizonWeights(horizonSteps, weights.shape.horizons), power: 1, most: 30 },
+    recency,
   });
   while (trainer.steps < trainingSteps) await trainer.step(rateAt(trainer.steps, trainingSteps, peakRate));
   return { weights: trainer.weights(), trainingSteps: trainer.steps };

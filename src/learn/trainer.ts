@@ -18,6 +18,8 @@ export interface TrainerOptions {
   decay?: number;
   /** What counts how much. Default: all horizons alike, and busy moments a little less than their tokens. */
   weighting?: LossWeighting;
+  /** Lanes start late in a series rather than early, in proportion to this power of the time since its start. Default 0: alike. */
+  recency?: number;
 }
 
 /** Part of the steps so far over which parameters are averaged. */
@@ -43,11 +45,11 @@ export class Trainer implements AsyncDisposable {
   }
 
   private constructor(options: TrainerOptions, session: Session) {
-    const { initial, sources, seed, window = 64, batch = 64, decay = 1e-4, weighting } = options;
+    const { initial, sources, seed, window = 64, batch = 64, decay = 1e-4, weighting, recency } = options;
     this.#session = session;
     this.#shape = initial.shape;
     this.#decay = decay;
-    this.#feeder = new Feeder(sources, initial.shape.horizons, window, batch, new Random(seed), weighting);
+    this.#feeder = new Feeder(sources, initial.shape.horizons, window, batch, new Random(seed), weighting, recency);
     this.#parameters = initial.values.slice();
     this.#average = initial.values.slice();
     this.#m = new Float32Array(initial.values.length);

@@ -3,6 +3,9 @@ import { LiveWatch } from './watch.js';
 
 /** Steps that a challenger runs beside the champion before one of them is chosen, if no other challenger comes sooner. */
 const mostSteps = 240;
+/** A challenger is chosen after fewer, from these on, if it saves more than this part of the loss: it would grow old. */
+const leastSteps = 60;
+const clearGain = 0.01;
 
 /**
  * A refined model runs beside what serves, unheard, on steps that neither has seen. Models serve mixed with the one that
@@ -37,7 +40,7 @@ export class Trial {
   }
 
   get isOver(): boolean {
-    return this.steps >= mostSteps;
+    return this.steps >= mostSteps || (this.steps >= leastSteps && this.gain() > clearGain);
   }
 
   /** Part of the loss of what serves that the challenger would have saved, mean over horizons; NaN if there was none. */

@@ -62,8 +62,8 @@ describe('refinement', () => {
     expect(ofFar![1]!.score).toBeLessThan(ofNear![1]!.score);
   });
 
-  it('passes over a short history a few times, however much it might train', async () => {
-    expect((await refine(request(relay(300), 1000))).trainingSteps).toBe(Math.ceil((12 * 6 * 300) / (64 * 32)));
+  it('passes over a history a few times, however much it might train', async () => {
+    expect((await refine(request(relay(900), 1000))).trainingSteps).toBe(Math.ceil((4 * 6 * 900) / (64 * 32)));
   });
 
   it('gives the same weights for the same seed, in this thread and in one of its own', async () => {

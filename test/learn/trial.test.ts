@@ -46,6 +46,12 @@ describe('a trial', () => {
     expect(tried(100, says(1, 2), says(1, 2), says(7, 10)).gain()).toBeGreaterThan(0.2);
   });
 
+  it('is over sooner where the challenger is clearly better', () => {
+    expect(tried(59, bad, bad, good).isOver).toBe(false);
+    expect(tried(60, bad, bad, good).isOver).toBe(true);
+    expect(tried(60, bad, good, bad).isOver).toBe(false);
+  });
+
   it('is over after some minutes, and says nothing where nothing came', () => {
     expect(tried(239, good, good, good).isOver).toBe(false);
     expect(tried(240, good, good, good).isOver).toBe(true);
