@@ -87,6 +87,7 @@ export class RateLimiter {
   #looks = 0;
   #flat = 0;
   #unmet = 0;
+  #isLowered = false;
   #lookPart = lookPart;
   /** What is given once measured: of a slower resource, and of one that had a queue. */
   #afterPerSec = 0;
@@ -218,6 +219,7 @@ export class RateLimiter {
     this.#looks = 0;
     this.#flat = 0;
     this.#unmet = 0;
+    this.#isLowered = false;
     this.#lookPart = lookPart;
     this.#measuredMs = nowMs;
     this.#afterPerSec = afterPerSec;
@@ -227,15 +229,13 @@ export class RateLimiter {
 
   /** The lowered limit has held for a window; as long as processing times fall, there was a queue. */
   #look(nowMs: number, risenMs: number, elapsedMs: number, admittedPerSec: number): void {
-    if (this.#unmet < mostUnmet) {
-      // What was saved before is spent first; and a limit that is not reached shows nothing.
-      const isSpending = admittedPerSec > this.#ratePerSec * (1 + leastRise);
-      const isOutOfReach = this.#looks === 0 && admittedPerSec < this.#ratePerSec * lookPart;
-      if (isOutOfReach) this.#settle(this.#lookPart * admittedPerSec, 'measuring');
-      if (isSpending || isOutOfReach) {
-        this.#unmet++;
-        return;
-      }
+    // What was saved before is spent first.
+    if (admittedPerSec > this.#ratePerSec * (1 + leastRise) && ++this.#unmet <= mostUnmet) return;
+    if (this.#looks === 0 && admittedPerSec < this.#ratePerSec * lookPart && !this.#isLowered) {
+      // A limit that is not reached shows nothing.
+      this.#isLowered = true;
+      this.#settle(Math.max(this.#lookPart * admittedPerSec, this.#ratePerSec * (1 - mostCut)), 'measuring');
+      return;
     }
     this.#looks++;
     const drainedMs = ((1 - this.#lookPart) * elapsedMs) / 2;
