@@ -1,12 +1,13 @@
 // `npm run evaluate [-- FOLDER] [--card FILE]`: how much better than simple forecasters, chosen with hindsight, the
-// forecasts are on every recorded trace of a folder, as a table; with --card also as the last section of a model's card.
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+// forecasts are on every recorded trace of a folder, as a table; with --card also as a section of a model's card.
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { longRangeFromMs } from '../dist/forecast/long-range.js';
 import { evaluate } from '../dist/lab/evaluate.js';
 import { readTrace } from '../dist/workload/trace.js';
+import { writeSection } from './card-section.js';
 
 function argumentsOf() {
   try {
@@ -38,7 +39,17 @@ const say = (line) => {
   lines.push(line);
 };
 const row = (cells) => say(`| ${cells.join(' | ')} |`);
-const head = ['trace', 'step', 'horizon', 'gain', 'of the model alone', 'of ETS', 'of Prophet', 'demand ≤ q90'];
+const head = [
+  'trace',
+  'step',
+  'horizon',
+  'gain',
+  'of the model alone',
+  'of ETS',
+  'of Prophet',
+  'demand ≤ q90',
+  'at least',
+];
 row([...head, 'CPU s per 1,000', 'CPU s to fit ETS, Prophet']);
 row(Array(head.length + 2).fill('---'));
 const gains = [];
@@ -53,6 +64,8 @@ for (const file of files.sort()) {
     engines,
     cpuSecondsPer1000TargetSteps: cpu,
     fittingCpuSeconds: fitting,
+    leastCoverage90: least,
+    coverage90Error: error,
   } = await evaluate(trace, { stepMs, horizonsMs });
   horizonsMs.forEach((horizonMs, h) => {
     const { gain, coverage90 } = engines.auto[h];
@@ -69,7 +82,8 @@ for (const file of files.sort()) {
       seconds(horizonMs),
       percent(gain),
       ...alone,
-      percent(coverage90),
+      error[h] === null ? percent(coverage90) : `${percent(coverage90)} ± ${(100 * error[h]).toFixed(1)}`,
+      percent(least[h]),
       cpu.toPrecision(2),
       fitted,
     ]);
@@ -79,16 +93,13 @@ say(
   `\nbelow 5 min: mean gain ${percent(gains.reduce((a, b) => a + b, 0) / gains.length)}, least ${percent(Math.min(...gains))}`,
 );
 if (values.card !== undefined) {
-  const heading = '## Scores within the mixture\n';
-  const card = readFileSync(values.card, 'utf8').split(`\n${heading}`)[0];
-  writeFileSync(
-    values.card,
-    `${card}
-${heading}The second half of each trace, refinement on, by \`npm run evaluate -- FOLDER --card FILE\`. Gain over the best q50 and
+  const text = `
+The second half of each trace, refinement on, by \`npm run evaluate -- FOLDER --card FILE\`. Gain over the best q50 and
 q90 of moving averages, last value and one period ago, each times fixed factors, chosen with hindsight per trace and
-horizon; how often the demand of busy targets was at most the 0.9 quantile.
+horizon; how often the demand of busy targets was at most the 0.9 quantile, with its standard error over spans that do
+not overlap, and how often it must be even if that quantile is right: where a target is silent for more than nine tenths of
+all horizons, no quantile covers less than that.
 
-${lines.join('\n')}
-`,
-  );
+${lines.join('\n')}`;
+  writeSection(values.card, 'Scores within the mixture', text);
 }

@@ -1,13 +1,33 @@
-// `npm run refinement -- FOLDER|TRACE… [MODEL.onnx]`: what refinement on a trace's own past saves of the loss of the
-// LSTM alone, without the mixture. The same walk scores the model refined and as it is, on the second half.
-import { readdirSync, statSync } from 'node:fs';
+// `npm run refinement -- FOLDER|TRACE… [MODEL.onnx] [--card FILE] [--seed N]`: what refinement on a trace's own past saves of the
+// loss of the LSTM alone, without the mixture. The same walk scores the model refined and as it is, on the second half. With --card
+// also as a section of a model's card, on traces that MODEL.onnx has never seen.
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { ForecastEngine } from '../dist/forecast/engine.js';
 import { walk } from '../dist/lab/evaluate.js';
 import { readTrace } from '../dist/workload/trace.js';
+import { writeSection } from './card-section.js';
 
 const isTrace = (name) => name.endsWith('.csv') || name.endsWith('.csv.gz');
-const given = process.argv.slice(2);
+function argumentsOf() {
+  try {
+    return parseArgs({ allowPositionals: true, options: { card: { type: 'string' }, seed: { type: 'string' } } });
+  } catch (error) {
+    console.error(error.message);
+    process.exit(2);
+  }
+}
+const { positionals: given, values } = argumentsOf();
+const seed = Number(values.seed ?? 1);
+if (!Number.isInteger(seed) || seed < 0) {
+  console.error(`--seed: expected a whole number, got ${values.seed}`);
+  process.exit(2);
+}
+if (values.card !== undefined && !existsSync(values.card)) {
+  console.error(`no card in ${values.card}: --card names a file that foretoken train wrote`);
+  process.exit(2);
+}
 const modelPath = given.find((name) => name.endsWith('.onnx'));
 const files = given.filter((name) => name !== modelPath).flatMap(listed);
 if (files.length === 0) {
@@ -28,14 +48,18 @@ function listed(path) {
 }
 
 const percent = (value) => (value === null ? '-' : `${(100 * value).toFixed(1)} %`);
-const row = (cells) => console.log(`| ${cells.join(' | ')} |`);
+const lines = [];
+const row = (cells) => {
+  lines.push(`| ${cells.join(' | ')} |`);
+  console.log(lines.at(-1));
+};
 row(['trace', 'horizon', 'score as it is', 'score refined', 'saved', 'promoted', 'refused']);
 row(Array(7).fill('---'));
 for (const file of files) {
   const trace = await readTrace(file);
   const stepMs = Math.max(1000, trace.binMs ?? 0);
   const horizonsMs = trace.binMs ? [stepMs, 6 * stepMs] : [5_000, 30_000];
-  const settings = { cost: 'requests', stepMs, horizonsMs, engine: 'lstm', refine: true, warmup: 0.5, seed: 1 };
+  const settings = { cost: 'requests', stepMs, horizonsMs, engine: 'lstm', refine: true, warmup: 0.5, seed };
   let promoted = 0;
   let refused = 0;
   const onEvent = ({ message }) => {
@@ -49,7 +73,7 @@ for (const file of files) {
       horizonsMs,
       engine: 'lstm',
       refine,
-      seed: 1,
+      seed,
       deterministic: true,
       onEvent,
       ...(modelPath ? { modelPath } : {}),
@@ -63,4 +87,13 @@ for (const file of files) {
     const name = basename(file).replace(/\.csv(\.gz)?$/, '');
     row([name, `${horizonMs / 1000} s`, plain.toFixed(4), refined.toFixed(4), percent(saved), promoted, refused]);
   });
+}
+if (values.card !== undefined) {
+  const text = `
+What refinement saves of the loss of the LSTM alone where the model had never seen the trace: trained as above, but
+without the traces below (and with \`--out OTHER.onnx\`). Second halves, by
+\`npm run refinement -- TRACE… OTHER.onnx --card FILE\`.
+
+${lines.join('\n')}`;
+  writeSection(values.card, 'Refinement on traces never seen', text);
 }

@@ -35,6 +35,10 @@ export interface EvaluateResult {
   engines: Record<string, ForecastScore[]>;
   /** One entry per horizon. */
   baselines: BestBaselines[];
+  /** The least a calibrated 0.9 quantile can cover, as much of the demand is none; one entry per horizon. */
+  leastCoverage90: (number | null)[];
+  /** Standard error of what the engine asked for covers, over spans that do not overlap; one entry per horizon. */
+  coverage90Error: (number | null)[];
   /** Forecasts scored per target and engine; one entry per horizon. */
   scoredSteps: number[];
   /** Processor time of all threads, spent in the engine asked for. */
@@ -150,12 +154,10 @@ export async function walk(
   const part = scoredPart(trace, scoredFromMs, stepMs);
   const asked = [...forecasters];
   const baselines = new Baselines(targets, stepMs);
-  const horizons = horizonsMs.map((horizonMs) => ({
-    horizonMs,
-    steps: Math.max(1, Math.round(horizonMs / stepMs)),
-    score: new HorizonScore(asked.length, part.busy),
-    open: [] as Open[],
-  }));
+  const horizons = horizonsMs.map((horizonMs) => {
+    const steps = Math.max(1, Math.round(horizonMs / stepMs));
+    return { horizonMs, steps, score: new HorizonScore(asked.length, part.busy, steps), open: [] as Open[] };
+  });
 
   const totals = new Float64Array(targets);
   const demand = new Float64Array(targets);
@@ -229,6 +231,8 @@ export async function walk(
       asked.map(([name], f) => [name, horizons.map(({ score }) => score.result(f, part.meanRatePerTarget))]),
     ),
     baselines: horizons.map(({ score }) => score.bestBaselines(part.meanRatePerTarget)),
+    leastCoverage90: horizons.map(({ score }) => score.leastCoverage90()),
+    coverage90Error: horizons.map(({ score }) => score.coverage90Error()),
     scoredSteps: horizons.map(({ score }) => score.steps),
     cpuSecondsPer1000TargetSteps: cpuMicros / 1e6 / ((targets * steps) / 1000),
     fittingCpuSeconds: {},

@@ -24,7 +24,8 @@ export function* dumpRows(
 
 /** An evaluation's result as the one JSON object of `--json`. */
 export function evaluationJson(result: EvaluateResult): unknown {
-  const { trace, settings, meanRatePerTarget, engines, baselines, scoredSteps } = result;
+  const { trace, settings, meanRatePerTarget, engines, baselines, scoredSteps, leastCoverage90, coverage90Error } =
+    result;
   const { cpuSecondsPer1000TargetSteps, fittingCpuSeconds } = result;
   const { stepMs, horizonsMs, ...others } = settings;
   const horizons = horizonsMs.map(formatDuration);
@@ -36,6 +37,8 @@ export function evaluationJson(result: EvaluateResult): unknown {
     meanRatePerTarget,
     engines: Object.fromEntries(Object.entries(engines).map(([name, scores]) => [name, perHorizon(scores)])),
     baselines: perHorizon(baselines),
+    leastCoverage90: perHorizon(leastCoverage90),
+    coverage90Error: perHorizon(coverage90Error),
     scoredSteps: perHorizon(scoredSteps),
     cpuSecondsPer1000TargetSteps,
     fittingCpuSeconds,

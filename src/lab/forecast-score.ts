@@ -27,13 +27,26 @@ export class HorizonScore {
   readonly #loss: Float64Array;
   readonly #covered: Float64Array;
   #watched = 0;
+  /** Moments after which nothing came over the horizon, per target. */
+  readonly #silent: Float64Array;
+  /** Part that the first forecaster covered in each span of a horizon's length, one after the other, and of the one under way. */
+  readonly #spans: number[] = [];
+  readonly #span = { moments: 0, watched: 0, covered: 0 };
   /** Sums of losses, `[value * factors + factor]`. */
   readonly #low = new Float64Array(baselineNames.length * q50Factors.length);
   readonly #high = new Float64Array(baselineNames.length * q90Factors.length);
 
-  /** @param busy per target, 1 where coverage counts */
-  constructor(forecasters: number, busy: Uint8Array) {
+  /**
+   * @param busy per target, 1 where coverage counts
+   * @param horizonSteps moments from one to the next whose horizons do not overlap
+   */
+  constructor(
+    forecasters: number,
+    busy: Uint8Array,
+    private readonly horizonSteps: number,
+  ) {
     this.#busy = busy;
+    this.#silent = new Float64Array(busy.length);
     this.#loss = new Float64Array(forecasters);
     this.#covered = new Float64Array(forecasters);
   }
@@ -45,8 +58,11 @@ export class HorizonScore {
    */
   add(actual: Float64Array, forecasts: readonly Float64Array[], baselines: Float64Array): void {
     this.steps++;
+    const coveredBefore = this.#covered[0] ?? 0;
+    const watchedBefore = this.#watched;
     for (let target = 0; target < actual.length; target++) {
       const came = actual[target]!;
+      if (came === 0) this.#silent[target]!++;
       this.#watched += this.#busy[target]!;
       forecasts.forEach((pairs, f) => {
         const high = pairs[2 * target + 1]!;
@@ -61,6 +77,37 @@ export class HorizonScore {
           this.#high[v * q90Factors.length + k]! += pinball(0.9, came, q90Factors[k]! * value);
       }
     }
+    const span = this.#span;
+    span.moments++;
+    span.watched += this.#watched - watchedBefore;
+    span.covered += (this.#covered[0] ?? 0) - coveredBefore;
+    if (span.moments < this.horizonSteps) return;
+    if (span.watched > 0) this.#spans.push(span.covered / span.watched);
+    span.moments = span.watched = span.covered = 0;
+  }
+
+  /**
+   * The least part a calibrated 0.9 quantile can cover: no quantile is below nothing, so a target that is silent for more
+   * than nine tenths of all horizons is covered in all of those. Null where no target is busy.
+   */
+  leastCoverage90(): number | null {
+    let least = 0;
+    this.#silent.forEach((silent, target) => {
+      least += this.#busy[target]! * Math.max(0.9 * this.steps, silent);
+    });
+    return this.#watched > 0 ? least / this.#watched : null;
+  }
+
+  /**
+   * Standard error of the first forecaster's coverage: what happens over horizons that overlap, or to targets at once, is
+   * one surprise, so it is that of the mean over spans which do not overlap. Null of fewer than two.
+   */
+  coverage90Error(): number | null {
+    const spans = this.#spans;
+    if (spans.length < 2) return null;
+    const mean = spans.reduce((sum, part) => sum + part, 0) / spans.length;
+    const squares = spans.reduce((sum, part) => sum + (part - mean) ** 2, 0);
+    return Math.sqrt(squares / (spans.length - 1) / spans.length);
   }
 
   /** @param meanRate tokens/s of a target */

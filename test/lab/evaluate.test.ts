@@ -5,7 +5,9 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { evaluateCommand } from '../../src/cli/evaluate.js';
 import { Periods } from '../../src/forecast/period.js';
+import { baselineNames } from '../../src/lab/baselines.js';
 import { evaluate } from '../../src/lab/evaluate.js';
+import { HorizonScore } from '../../src/lab/forecast-score.js';
 import { Random } from '../../src/learn/random.js';
 import { readTrace, type Trace } from '../../src/workload/trace.js';
 
@@ -126,7 +128,19 @@ function recompute(trace: Trace, stepMs: number, horizonMs: number, warmup: numb
   const scored = tokensBetween(trace, fromMs, Number.POSITIVE_INFINITY);
   const rate = mean(scored) / (scoredMs / 1000);
   const watched = truth.filter((row) => scored[row.target]! >= scoredMs / stepMs / 10);
+  const busy = [...new Set(watched.map((row) => row.target))].map((target) =>
+    watched.filter((row) => row.target === target),
+  );
+  const moments = [...new Set(watched.map((row) => row.timeMs))].sort((a, b) => a - b);
+  const length = Math.max(1, Math.round(horizonMs / stepMs));
+  const spans = Array.from({ length: Math.floor(moments.length / length) }, (_, i) => {
+    const within = new Set(moments.slice(i * length, (i + 1) * length));
+    return mean(watched.filter((row) => within.has(row.timeMs)).map((row) => (row.actual <= at(row).q90 ? 1 : 0)));
+  });
+  const variance = mean(spans.map((part) => (part - mean(spans)) ** 2));
   return {
+    least: mean(busy.map((rows) => Math.max(0.9, mean(rows.map((row) => (row.actual === 0 ? 1 : 0)))))),
+    error: Math.sqrt(variance / (spans.length - 1)),
     rows: forecasts.size,
     score: total / rate,
     gain: 1 - total / (bestLow + bestHigh),
@@ -138,9 +152,25 @@ function recompute(trace: Trace, stepMs: number, horizonMs: number, warmup: numb
 interface Json {
   engines: Record<string, Record<string, { score: number; gain: number; coverage90: number }>>;
   baselines: Record<string, { q50: string; q90: string; score: number }>;
+  leastCoverage90: Record<string, number>;
+  coverage90Error: Record<string, number>;
   scoredSteps: Record<string, number>;
   cpuSecondsPer1000TargetSteps: number;
 }
+
+it('knows that nothing covers less of a silent target than its silence', () => {
+  const [silent, steady, rare] = [0, 1, 2];
+  const score = new HorizonScore(1, Uint8Array.from([1, 1, 0]), 1);
+  for (let moment = 0; moment < 20; moment++) {
+    const came = new Float64Array(3);
+    came[silent] = moment === 7 ? 5 : 0;
+    came[steady] = 1;
+    came[rare] = 0;
+    score.add(came, [new Float64Array(6)], new Float64Array(3 * baselineNames.length));
+  }
+  expect(score.leastCoverage90()).toBeCloseTo((19 + 0.9 * 20) / 40, 9);
+  expect(new HorizonScore(1, Uint8Array.from([0]), 1).leastCoverage90()).toBeNull();
+});
 
 describe('evaluate', () => {
   it.each([
@@ -162,6 +192,8 @@ describe('evaluate', () => {
         expect(score).toBeCloseTo(own.score, 9);
         expect(gain).toBeCloseTo(own.gain, 9);
         expect(coverage90).toBeCloseTo(own.coverage90, 9);
+        expect(json.leastCoverage90[name]).toBeCloseTo(own.least, 9);
+        expect(json.coverage90Error[name]).toBeCloseTo(own.error, 9);
         expect(json.baselines[name]!.score).toBeCloseTo(own.best, 9);
         expect(json.scoredSteps[name]! * trace.names.length).toBe(
           truthOf(trace, stepMs, horizonMs, Number(warmup) * trace.durationMs).length,
