@@ -59,9 +59,7 @@ const figures = {
         better >= 0.005
           ? `throttled ${part(foretoken.throttledFraction / better)} of the better of reactive and shared`
           : `throttled ${part(foretoken.throttledFraction)}, less than 0.005 under the better of reactive and shared`;
-      lines.push(
-        `${rate}: ${throttled}, ` + `hogs ${part(foretoken.hogAdmitted / reactive.hogAdmitted)} of reactive's`,
-      );
+      lines.push(`${rate}: ${throttled}, hogs ${part(foretoken.hogAdmitted / reactive.hogAdmitted)} of reactive's`);
       runs.push(arms);
     }
     return { figure: lines.join('; '), runs, options };

@@ -1,6 +1,6 @@
-// `npm run refinement -- FOLDER|TRACE… [MODEL.onnx] [--card FILE] [--seed N]`: what refinement on a trace's own past saves of the
-// loss of the LSTM alone, without the mixture. The same walk scores the model refined and as it is, on the second half. With --card
-// also as a section of a model's card, on traces that MODEL.onnx has never seen.
+// `npm run refinement -- FOLDER|TRACE… [MODEL.onnx] [--card FILE] [--seed N]`: what refinement on a trace's own past saves
+// of the loss of the LSTM alone, without the mixture. The same walk scores the model refined and as it is, on the second
+// half. With --card also as a section of a model's card, on traces that MODEL.onnx has never seen.
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -10,6 +10,7 @@ import { readTrace } from '../dist/workload/trace.js';
 import { writeSection } from './card-section.js';
 
 const isTrace = (name) => name.endsWith('.csv') || name.endsWith('.csv.gz');
+
 function argumentsOf() {
   try {
     return parseArgs({ allowPositionals: true, options: { card: { type: 'string' }, seed: { type: 'string' } } });

@@ -47,8 +47,8 @@ interface Pool {
 /**
  * Corrects upper quantiles that cover less or more than they say, by a factor: the one nearest to 1 with which all
  * rows that are scored here together would have met the level, as nearly as it must be, over the recent past (split
- * conformal prediction with forgetting). A row that met the level by itself is left alone; others take of it in proportion to their own
- * shortfall.
+ * conformal prediction with forgetting). A row that met the level by itself is left alone; others take of it in
+ * proportion to their own shortfall.
  *
  * Evidence is counted in horizons, not in forecasts: forecasts of spans that overlap see the same surprise. Following
  * each surprise as it comes (Gibbs & Candès, Adaptive Conformal Inference, 2021) was tried instead, pooled and per row,
