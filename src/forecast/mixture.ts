@@ -1,4 +1,5 @@
 import { Calibration } from './calibration.js';
+import { Combination } from './combination.js';
 import { type ForecastFrame, quantileCount } from './forecaster.js';
 import { awakeNow, type Draw, Sleepers } from './sleepers.js';
 import { baseCount, Streams } from './streams.js';
@@ -21,6 +22,26 @@ const drawOf = (rows: number): Draw => {
   const first = turnsOf(rows);
   return { every: first * Math.ceil(rows / first / mostPooled), first };
 };
+/** The first row whose turn it is in a step. */
+const firstOf = (step: number, every: number, turns: number): number => Math.floor(step / every) % turns;
+/** The rows that count among all in one turn, in order. */
+class Pooled {
+  readonly #first: number;
+  readonly #every: number;
+  readonly count: number;
+
+  constructor(rows: number, first: number) {
+    this.#first = first;
+    this.#every = drawOf(rows).every;
+    this.count = Math.max(0, Math.ceil((rows - first) / this.#every));
+  }
+
+  /** The row's place among them; −1: it is none of them. */
+  indexOf(row: number): number {
+    const beyond = row - this.#first;
+    return beyond >= 0 && beyond % this.#every === 0 ? beyond / this.#every : -1;
+  }
+}
 /**
  * A row that had demand in this part of the recent steps is steady, others are sparse. Each kind is calibrated by its own:
  * sparse rows burst out of silence, their quantiles are far more often too low, and what mends them would widen those of all.
@@ -46,6 +67,8 @@ interface Open {
   kind: Uint8Array;
   bases: Float32Array;
   externals: (Float32Array | undefined)[];
+  /** What was combined for the rows that count among all, as in `Combination`. */
+  said: Float32Array;
   /** Quantiles before calibration. */
   raw: Float32Array;
   quantiles: Float32Array;
@@ -57,6 +80,8 @@ interface Horizon {
   /** Scored every so many steps. */
   every: number;
   weights: Weights;
+  /** Of the weights' forecasts with the externals' own, if there are any. */
+  combination: Combination | undefined;
   open: Open[];
   spare: Open[];
 }
@@ -78,7 +103,8 @@ export interface Resolved {
 
 /**
  * A mixture per row, horizon and quantile level: moving averages, the demand one period earlier and Holt-Winters,
- * times fixed factors, and the quantiles of other forecasters, weighted by `Weights` and corrected by `Calibration`.
+ * times fixed factors, and the quantiles of other forecasters, weighted by `Weights`, set against the other forecasters
+ * by `Combination` and corrected by `Calibration`.
  *
  * About 3 KiB per row ever used and horizon.
  *
@@ -100,7 +126,10 @@ export class Mixture {
   #raw = new Float32Array(0);
   #context = new Uint8Array(0);
   #actual = new Float64Array(0);
+  /** What is combined for the rows that count among all, one after another; before them for the row at hand. */
+  #said = new Float32Array(0);
   readonly #values = new Float64Array(quantileCount);
+  readonly #classical = new Float64Array(quantileCount);
 
   constructor(options: {
     stepMs: number;
@@ -116,7 +145,8 @@ export class Mixture {
     this.#horizons = options.horizonsMs.map((horizonMs) => {
       const steps = Math.max(1, Math.round(horizonMs / options.stepMs));
       const every = Math.max(1, Math.ceil(steps / mostPending));
-      return { steps, every, weights: new Weights(options.externals), open: [], spare: [] };
+      const combination = options.externals > 0 ? new Combination(options.externals, steps, every) : undefined;
+      return { steps, every, weights: new Weights(options.externals), combination, open: [], spare: [] };
     });
     const steps = this.#horizons.map((horizon) => horizon.steps);
     this.#calibrations = [new Calibration(steps), new Calibration(steps)];
@@ -201,7 +231,7 @@ export class Mixture {
   #mix(h: number, rows: number, externals: readonly (Float32Array | undefined)[], frame: ForecastFrame): void {
     const { quantiles, engine } = frame;
     const horizons = this.#horizons.length;
-    const { steps: ahead, weights } = this.#horizons[h]!;
+    const { steps: ahead, every, weights, combination } = this.#horizons[h]!;
     const streams = this.#streams;
     const { lastActive, activity } = streams;
     const excesses = this.#calibrations.map((calibration) => calibration.excess);
@@ -209,19 +239,32 @@ export class Mixture {
     const raw = this.#raw;
     const values = this.#values;
     const patient = rows > manyRows;
+    const pooled = new Pooled(rows, firstOf(streams.steps, every, turnsOf(rows)));
+    const length = quantileCount * (combination?.members ?? 0);
+    const needed = (1 + pooled.count) * length;
+    if (this.#said.length < needed) this.#said = new Float32Array(needed);
+    const said = this.#said;
+    const verdicts = combination?.verdicts(externals.map((external) => external !== undefined));
     const { awake, asleepSince } = this.#sleepers;
     for (let i = 0; i < awake.length; i++) {
       const row = awake[i]!;
       const place = row * horizons + h;
       const at = place * quantileCount;
+      const saidAt = (1 + pooled.indexOf(row)) * length;
       if (lastActive[row]! < 0 || asleepSince[row]! >= 0) {
         for (let q = 0; q < quantileCount; q++) quantiles[at + q] = 0;
+        for (let j = saidAt; j < saidAt + length; j++) said[j] = 0;
         engine[place] = 0;
         continue;
       }
       const base = row * baseCount;
       streams.write(row, ahead, bases, base);
-      engine[place] = weights.mix(row, this.#context[row]!, patient, bases, base, externals, at, values);
+      const most = weights.mix(row, this.#context[row]!, patient, bases, base, externals, at, values, this.#classical);
+      engine[place] = verdicts ? verdicts[most]! : most;
+      if (combination) {
+        combination.gather(values, this.#classical, externals, at, said, saidAt);
+        combination.combine(said, saidAt, values);
+      }
       const rawAt = row * quantileCount;
       const excess = excesses[kindOf(activity[row]!)]!;
       let previous = 0;
@@ -260,6 +303,7 @@ export class Mixture {
         kind: new Uint8Array(size),
         bases: new Float32Array(size * baseCount),
         externals: [],
+        said: new Float32Array(0),
         raw: new Float32Array(size * quantileCount),
         quantiles: new Float32Array(size * quantileCount),
         engine: new Uint8Array(size),
@@ -267,7 +311,11 @@ export class Mixture {
     open.step = steps;
     open.rows = rows;
     open.turns = turnsOf(rows);
-    open.first = Math.floor(steps / horizon.every) % open.turns;
+    open.first = firstOf(steps, horizon.every, open.turns);
+    const length = quantileCount * (horizon.combination?.members ?? 0);
+    const pooled = new Pooled(rows, open.first).count * length;
+    if (open.said.length < pooled) open.said = new Float32Array(pooled);
+    open.said.set(this.#said.subarray(length, length + pooled));
     open.externals = externals.map(
       (external, e) => external && (open.externals[e] ?? new Float32Array(size * quantileCount)),
     );
@@ -301,9 +349,10 @@ export class Mixture {
     const { steps, total, scale, since, lastActive } = this.#streams;
     const seconds = (steps - open.step) * this.#stepS;
     const { rows, first, turns } = open;
-    const { every, weights } = this.#horizons[h]!;
+    const { every, weights, combination } = this.#horizons[h]!;
     const rate = ownRate(turns);
-    const poolEvery = drawOf(rows).every;
+    const pooled = new Pooled(rows, first);
+    const length = quantileCount * (combination?.members ?? 0);
     const resolved: number[] = [];
     const { awake } = this.#sleepers;
     for (let i = 0; i < awake.length; i++) {
@@ -315,6 +364,8 @@ export class Mixture {
       this.#actual[row] = actual;
       // A row that was given to another target meanwhile, or never had any demand, teaches nothing.
       if (lastActive[row]! < 0 || since[row]! > open.step) continue;
+      const index = pooled.indexOf(row);
+      if (index >= 0) combination?.score(actual, scale[row]!, open.said, index * length, open.raw, row * quantileCount);
       weights.score(
         row,
         open.context[row]!,
@@ -325,11 +376,12 @@ export class Mixture {
         open.externals,
         row * quantileCount,
         rate,
-        (row - first) % poolEvery === 0,
+        index >= 0,
       );
       this.#calibrations[open.kind[row]!]?.score(h, row, actual, open.raw, row * quantileCount, every * turns, steps);
     }
     weights.endScoring();
+    combination?.endScoring();
     for (const calibration of this.#calibrations) calibration.endScoring(h, every, steps);
     onResolved?.({
       horizon: h,
@@ -343,7 +395,7 @@ export class Mixture {
 
   /** A row that slept has open forecasts too: nothing, of each. */
   #openNothing(row: number): void {
-    for (const { open } of this.#horizons)
+    for (const { open, combination } of this.#horizons)
       for (const forecasts of open) {
         if (row >= forecasts.rows || row % forecasts.turns !== forecasts.first) continue;
         forecasts.total[row] = this.#streams.total[row]!;
@@ -353,6 +405,9 @@ export class Mixture {
         forecasts.bases.fill(0, row * baseCount, (row + 1) * baseCount);
         for (const quantiles of [forecasts.raw, forecasts.quantiles, ...forecasts.externals])
           quantiles?.fill(0, row * quantileCount, (row + 1) * quantileCount);
+        const index = new Pooled(forecasts.rows, forecasts.first).indexOf(row);
+        const length = quantileCount * (combination?.members ?? 0);
+        if (index >= 0) forecasts.said.fill(0, index * length, (index + 1) * length);
       }
   }
 

@@ -35,6 +35,9 @@ const poolRate = 0.005;
 /** e to the minus this: beyond it a member says nothing. */
 const mostBeyond = 12;
 
+/** Whose weights together are a smaller part than this has nothing to say. */
+const leastPart = 1e-6;
+
 /** Where rows are many, weights are set anew after so many scored forecasts; sooner while a row is young. */
 const staleAfter = 8;
 /** Scored forecasts after which weights are set anew that were set at the `set`th. */
@@ -278,6 +281,7 @@ export class Weights {
    * @param patient whether weights may be a little old, as there are many rows
    * @param externals quantiles of other forecasters, from `at` on; undefined or NaN where one has none now
    * @param out one number per level; a lower level's may be the larger
+   * @param classical the same of the classical members alone
    * @returns what did most: 0 the classical forecasters, 1 and up an external
    */
   mix(
@@ -289,6 +293,7 @@ export class Weights {
     externals: readonly (Float32Array | undefined)[],
     at: number,
     out: Float64Array,
+    classical: Float64Array,
   ): number {
     const seen = this.#seen[row]!;
     const stride = this.#stride;
@@ -333,6 +338,8 @@ export class Weights {
       let sum = out[q]!;
       const shares = from + baseCount + count;
       let present = part[shares]!;
+      const isHeard = present > leastPart;
+      if (isHeard) classical[q] = sum / present;
       for (let e = 0; e < count; e++) {
         const external = externals[e];
         if (!external) continue;
@@ -348,7 +355,8 @@ export class Weights {
         }
       }
       // Where the members with all the weight are absent, the last value stands in.
-      out[q] = present > 1e-6 ? sum / present : bases[basesAt]!;
+      out[q] = present > leastPart ? sum / present : bases[basesAt]!;
+      if (!isHeard) classical[q] = out[q]!;
     }
     return externalPart > quantileCount / 2 ? 1 + heaviestExternal : 0;
   }
@@ -444,7 +452,7 @@ export class Weights {
 }
 
 /** By which part a loss exceeds the best; where the best is perfect, any loss is far off. */
-const relative = (loss: number, best: number): number => (best > 0 ? loss / best - 1 : loss > 0 ? 2 : 0);
+export const relative = (loss: number, best: number): number => (best > 0 ? loss / best - 1 : loss > 0 ? 2 : 0);
 
 /**
  * e^-x for x from 0 to 12, within 5e-4 of itself at the far end and 1e-7 below 2: Taylor's cubic at x/128, squared

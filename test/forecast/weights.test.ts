@@ -11,7 +11,7 @@ it('weights of a row that slept for days still know who was better', () => {
   bases[2] = 10;
   const median = (): number => {
     const out = new Float64Array(quantileCount);
-    weights.mix(0, 0, false, bases, 0, [], 0, out);
+    weights.mix(0, 0, false, bases, 0, [], 0, out, new Float64Array(quantileCount));
     return out[Math.floor(quantileCount / 2)]!;
   };
   for (let step = 0; step < 200; step++) weights.score(0, 0, 10, 10, bases, 0, [], 0, ownRate(1), false);

@@ -1,0 +1,173 @@
+import { describe, expect, it } from 'vitest';
+import { Combination } from '../../src/forecast/combination.js';
+import { quantileCount, quantileLevels } from '../../src/forecast/forecaster.js';
+import { Random } from '../../src/learn/random.js';
+
+const median = quantileLevels.indexOf(0.5);
+const mixtureMember = 0;
+const classicalMember = 1;
+
+/**
+ * Combines what members say of one row, step after step, and scores it at once.
+ * @param say what the mixture, its classical part and the externals say of a step, the same at every level; undefined: nothing
+ * @returns what was combined at each step, at the median
+ */
+function combined(
+  combination: Combination,
+  actual: readonly number[],
+  say: (step: number) => (number | undefined)[],
+  scale = 1,
+): number[] {
+  const said = new Float32Array(quantileCount * combination.members);
+  const out = new Float64Array(quantileCount);
+  return actual.map((value, step) => {
+    const [mixture, classical, ...externals] = say(step);
+    combination.gather(
+      new Float64Array(quantileCount).fill(mixture!),
+      new Float64Array(quantileCount).fill(classical!),
+      externals.map((external) =>
+        external === undefined ? undefined : new Float32Array(quantileCount).fill(external),
+      ),
+      0,
+      said,
+      0,
+    );
+    combination.combine(said, 0, out);
+    const median50 = out[median]!;
+    combination.score(value, scale, said, 0, Float32Array.from(out), 0);
+    combination.endScoring();
+    return median50;
+  });
+}
+
+const meanMiss = (values: readonly number[], actual: readonly number[], from: number): number =>
+  values.slice(from).reduce((sum, value, i) => sum + Math.abs(value - actual[from + i]!), 0) / (values.length - from);
+
+describe('the combination', () => {
+  it('does better than the best of its members where they err to opposite sides', () => {
+    const random = new Random(3);
+    const actual = Array.from({ length: 1500 }, () => 10 + random.normal());
+    const say = (): number[] => [13, 6, 6, 13];
+    const values = combined(new Combination(2, 1, 1), actual, say);
+    const best = Math.min(
+      meanMiss(
+        actual.map(() => 13),
+        actual,
+        500,
+      ),
+      meanMiss(
+        actual.map(() => 6),
+        actual,
+        500,
+      ),
+    );
+    expect(meanMiss(values, actual, 500)).toBeLessThan(0.4 * best);
+    expect(values.at(-1)).toBeGreaterThan(9.4);
+    expect(values.at(-1)).toBeLessThan(10.6);
+  });
+
+  it.each([mixtureMember, classicalMember, 2, 3])('comes to trust the one that is right (member %i)', (right) => {
+    const random = new Random(5);
+    const actual = Array.from({ length: 400 }, () => 10 * random.uniform());
+    const wrong = Array.from({ length: 400 }, () => 10 * random.uniform());
+    const values = combined(new Combination(2, 1, 1), actual, (step) =>
+      [0, 1, 2, 3].map((member) => (member === right ? actual[step]! : wrong[step]!)),
+    );
+    expect(meanMiss(values, actual, 200)).toBeLessThan(0.05);
+  });
+
+  it('leaves one that is far off within a step', () => {
+    const actual = Array.from({ length: 5 }, () => 10);
+    const values = combined(new Combination(2, 1, 1), actual, () => [11, 11, 11, 1e9]);
+    expect(values[0]).toBeGreaterThan(1e8);
+    expect(values[1]).toBeCloseTo(11);
+  });
+
+  it('forgets who was right long ago', () => {
+    const random = new Random(11);
+    const actual = Array.from({ length: 8201 }, () => 10 + 3 * random.normal());
+    const values = combined(new Combination(1, 1, 1), actual, (step) => (step < 8000 ? [12, 12, 10] : [10, 12, 12]));
+    expect(values[7999]).toBeLessThan(10.3);
+    expect(values.at(-1)).toBeLessThan(10.6);
+  });
+
+  it('lets no large row decide for all others', () => {
+    const said = new Float32Array(3 * quantileCount);
+    const out = new Float64Array(quantileCount);
+    const combination = new Combination(1, 1, 1);
+    for (let step = 0; step < 300; step++) {
+      // The mixture is right about a hundred small rows, the external about one that asks for ten thousand times as much.
+      for (let row = 0; row <= 100; row++) {
+        const scale = row === 100 ? 10_000 : 1;
+        const [mixture, external] = row === 100 ? [1.2 * scale, scale] : [scale, 1.5 * scale];
+        combination.gather(
+          new Float64Array(quantileCount).fill(mixture),
+          new Float64Array(quantileCount).fill(mixture),
+          [new Float32Array(quantileCount).fill(external)],
+          0,
+          said,
+          0,
+        );
+        combination.combine(said, 0, out);
+        combination.score(scale, scale, said, 0, Float32Array.from(out), 0);
+      }
+      combination.endScoring();
+    }
+    said.fill(0);
+    for (let q = 0; q < quantileCount; q++) said[3 * q + 2] = 1;
+    combination.combine(said, 0, out);
+    expect(out[median]).toBeLessThan(0.05);
+  });
+
+  it('has the one before stand in for an external that says nothing, and goes on without any', () => {
+    const combination = new Combination(2, 1, 1);
+    const [both, first, none] = [
+      [10, 10, 20, 20],
+      [10, 10, 20, undefined],
+      [10, 10, undefined, undefined],
+    ].map((say) => combined(new Combination(2, 1, 1), [10], () => say)[0]);
+    expect(both).toBeCloseTo(15);
+    expect(first).toBeCloseTo(15);
+    expect(none).toBeCloseTo(10);
+    // Silence is neither held against it nor rewarded.
+    const values = combined(
+      combination,
+      Array.from({ length: 300 }, () => 10),
+      () => [12, 12, undefined, undefined],
+    );
+    expect(values.at(-1)).toBeCloseTo(12);
+    expect(combined(combination, [10], () => [10, 10, 20, 20])[0]).toBeCloseTo(15);
+  });
+
+  it('names what does most', () => {
+    const combination = new Combination(2, 1, 1);
+    // At first no external weighs more than the mixture: what does most in that decides.
+    expect(combination.verdicts([true, true])).toEqual([0, 1, 2]);
+    expect(combination.verdicts([true, false]).slice(1)).toEqual([1, 1]);
+    expect(combination.verdicts([false, false])[0]).toBe(0);
+    combined(
+      combination,
+      Array.from({ length: 200 }, () => 10),
+      () => [20, 10, 20, 20],
+    );
+    expect(combination.verdicts([true, true])).toEqual([0, 0, 0]);
+  });
+
+  it('learns from forecasts of spans that overlap as from as many that do not', () => {
+    const regretOnly = [11, 11, 9.5];
+    const at = (steps: number): number =>
+      combined(
+        new Combination(1, steps, 1),
+        Array.from({ length: 100 }, () => 10),
+        () => regretOnly,
+      ).at(-1)!;
+    // The external comes in on the other side; where ten forecasts tell of one surprise, by less.
+    expect(Math.abs(at(1) - at(10))).toBeGreaterThan(0.02);
+  });
+
+  it('takes its time where few forecasts have been scored', () => {
+    const [, second] = combined(new Combination(1, 1, 1), [10, 10], () => [11, 11, 13]);
+    // The external's loss was three times as much, once: that may be chance.
+    expect(second).toBeGreaterThan(11.05);
+  });
+});
