@@ -4,7 +4,7 @@ import { relative } from './weights.js';
 /** What is combined beside the external forecasters: the mixture of all members, and that of the classical ones alone. */
 const own = 2;
 /** Of the mixture, of its classical part, of all externals together; the last external is the one that was refined. */
-const priors = { mixture: 0.4, classical: 0.1, externals: 0.1, last: 0.4 } as const;
+const priors = { mixture: 0.45, classical: 0.15, externals: 0.1, last: 0.3 } as const;
 /** Steps after which past regret counts e times less. */
 const memorySteps = 1000;
 /** A forecaster counts e times less for each tenth by which its loss exceeds the best one's, */
@@ -113,24 +113,35 @@ export class Combination {
   }
 
   /**
-   * Combines one row's quantiles.
-   * @param said the members' quantiles, `[level * members + member]`; NaN where one has none
-   * @param out a value per level
+   * Combines one row's quantiles, as `gather` would lay them out.
+   * @param mixture a value per level; what is combined takes their place
    */
-  combine(said: Float32Array, at: number, out: Float64Array): void {
-    const { members } = this;
-    for (let q = 0, i = 0; q < quantileCount; q++) {
-      let sum = 0;
-      let present = 0;
-      for (let m = 0; m < members; m++, i++) {
-        const value = said[at + i]!;
-        if (Number.isNaN(value)) continue;
-        const weight = this.#weights[i]!;
-        sum += weight * value;
+  combine(
+    mixture: Float64Array,
+    classical: Float64Array,
+    externals: readonly (Float32Array | undefined)[],
+    at: number,
+  ): void {
+    const weights = this.#weights;
+    for (let q = 0, i = 0; q < quantileCount; q++, i += externals.length) {
+      let present = weights[i++]!;
+      let sum = present * mixture[q]!;
+      const share = weights[i++]!;
+      present += share;
+      sum += share * classical[q]!;
+      let before = Number.NaN;
+      for (let e = 0; e < externals.length; e++) {
+        const external = externals[e];
+        const value = external ? external[at + q]! : Number.NaN;
+        // Only what is no number differs from itself.
+        if (value === value) before = value;
+        if (before !== before) continue;
+        const weight = weights[i + e]!;
         present += weight;
+        sum += weight * before;
       }
       // The mixture never lacks, but its weight may be nothing.
-      out[q] = present > 1e-6 ? sum / present : said[at + q * members]!;
+      if (present > 1e-6) mixture[q] = sum / present;
     }
   }
 

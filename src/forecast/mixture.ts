@@ -126,7 +126,7 @@ export class Mixture {
   #raw = new Float32Array(0);
   #context = new Uint8Array(0);
   #actual = new Float64Array(0);
-  /** What is combined for the rows that count among all, one after another; before them for the row at hand. */
+  /** What is combined for the rows that count among all, one after another. */
   #said = new Float32Array(0);
   readonly #values = new Float64Array(quantileCount);
   readonly #classical = new Float64Array(quantileCount);
@@ -241,7 +241,7 @@ export class Mixture {
     const patient = rows > manyRows;
     const pooled = new Pooled(rows, firstOf(streams.steps, every, turnsOf(rows)));
     const length = quantileCount * (combination?.members ?? 0);
-    const needed = (1 + pooled.count) * length;
+    const needed = pooled.count * length;
     if (this.#said.length < needed) this.#said = new Float32Array(needed);
     const said = this.#said;
     const verdicts = combination?.verdicts(externals.map((external) => external !== undefined));
@@ -250,10 +250,10 @@ export class Mixture {
       const row = awake[i]!;
       const place = row * horizons + h;
       const at = place * quantileCount;
-      const saidAt = (1 + pooled.indexOf(row)) * length;
+      const index = combination ? pooled.indexOf(row) : -1;
       if (lastActive[row]! < 0 || asleepSince[row]! >= 0) {
         for (let q = 0; q < quantileCount; q++) quantiles[at + q] = 0;
-        for (let j = saidAt; j < saidAt + length; j++) said[j] = 0;
+        if (index >= 0) said.fill(0, index * length, (index + 1) * length);
         engine[place] = 0;
         continue;
       }
@@ -262,8 +262,8 @@ export class Mixture {
       const most = weights.mix(row, this.#context[row]!, patient, bases, base, externals, at, values, this.#classical);
       engine[place] = verdicts ? verdicts[most]! : most;
       if (combination) {
-        combination.gather(values, this.#classical, externals, at, said, saidAt);
-        combination.combine(said, saidAt, values);
+        if (index >= 0) combination.gather(values, this.#classical, externals, at, said, index * length);
+        combination.combine(values, this.#classical, externals, at);
       }
       const rawAt = row * quantileCount;
       const excess = excesses[kindOf(activity[row]!)]!;
@@ -315,7 +315,7 @@ export class Mixture {
     const length = quantileCount * (horizon.combination?.members ?? 0);
     const pooled = new Pooled(rows, open.first).count * length;
     if (open.said.length < pooled) open.said = new Float32Array(pooled);
-    open.said.set(this.#said.subarray(length, length + pooled));
+    open.said.set(this.#said.subarray(0, pooled));
     open.externals = externals.map(
       (external, e) => external && (open.externals[e] ?? new Float32Array(size * quantileCount)),
     );
