@@ -114,7 +114,7 @@ export const trainingStepCostMs = 6;
 export const refinementCpuPart = 0.1;
 
 /** Steps of history before the first refinement; the next come when there is half as much again. */
-const firstAt = 300;
+const firstAt = 200;
 const growth = 0.5;
 const longestPause = 1024;
 const mostPerRefinement = 300;

@@ -23,12 +23,16 @@ export interface RefineResult {
   trainingSteps: number;
 }
 
-/** Fewer steps of history hold too few windows: one of four minutes would be learnt by heart. */
-export const minSteps = 280;
+/** Fewer steps of history hold too few windows. */
+export const minSteps = 180;
 const window = 64;
 const batch = 32;
-/** More passes over a history would learn it by heart; each refinement goes on from the last, which has seen most of it. */
-const mostPasses = 4;
+/**
+ * More passes over a history would learn it by heart; each refinement goes on from the last, which has seen most of it. Of a
+ * short one fewer: where all targets burst at once, its moments are few however many targets there are.
+ */
+const mostPasses = 6;
+const stepsPerPass = 100;
 const peakRate = 2e-3;
 /** Moments are drawn in proportion to how late they are: what comes next is most like the newest. */
 const recency = 1;
@@ -44,8 +48,9 @@ const unaskedWeight = 0.2;
  */
 export async function refine(request: RefineRequest): Promise<RefineResult> {
   const { weights, demand, stepMs, horizonSteps, seed } = request;
-  const passes = Math.ceil((mostPasses * demand.rows * demand.steps) / (window * batch));
-  const trainingSteps = Math.min(request.trainingSteps, passes);
+  const passes = Math.min(mostPasses, demand.steps / stepsPerPass);
+  const enough = Math.ceil((passes * demand.rows * demand.steps) / (window * batch));
+  const trainingSteps = Math.min(request.trainingSteps, enough);
   const unchanged = { weights, trainingSteps: 0 };
   if (demand.steps < minSteps || trainingSteps < 1) return unchanged;
   const prepared = new PreparedSeries({ name: 'history', stepMs, ...demand });

@@ -18,7 +18,7 @@ describe('the refinement schedule', () => {
             const due = schedule.due(steps);
             expect(Number.isInteger(due) && due >= 0).toBe(true);
             expect(due).toBeLessThanOrEqual(500);
-            if (steps < 300) expect(due).toBe(0);
+            if (steps < 200) expect(due).toBe(0);
             schedule.spent(due);
             spent += due;
             expect(spent * costMs).toBeLessThanOrEqual(0.1 * steps * stepMs + 1e-6);
@@ -36,7 +36,7 @@ describe('the refinement schedule', () => {
       if (due > 0) at.push(steps);
       schedule.spent(due);
     }
-    expect(at).toEqual([300, 450, 675, 1012, 1518, 2277, 3301, 4325, 5349]);
+    expect(at).toEqual([200, 300, 450, 675, 1012, 1518, 2277, 3301, 4325, 5349]);
   });
 
   it('stops for good once a run has had what it may', () => {
