@@ -24,7 +24,8 @@ Trains the forecasting model on generated workloads, on the traces given and on 
                    model; no process may have it open
   --out FILE       the model; weights and card are written beside it
                    (default: the shipped model; with --history own-model.onnx beside the history)
-  --periods LIST   lengths of step to learn at (default: 1s,2s,5s,10s)
+  --periods LIST   lengths of step to learn at (default: 250ms,500ms,1s,2s,5s,10s,20s,40s; with --history
+                   1s,2s,5s,10s)
   --part F         part of each trace, by duration from its start, to learn from (default: 0.5; of a
                    history 0.8); what is left is scored at the end
   --steps N        most training steps; training stops earlier when validation gets no better
@@ -125,6 +126,9 @@ async function run(options: Options): Promise<number> {
   return 0;
 }
 
+/** Scored is at the first length of step from this on: what is used unless it is set otherwise. */
+const usualStepMs = 1000;
+
 /** What is learnt from, and what is scored at the end. */
 async function gather(
   { traces, history, periodsMs, part, workloads, seed }: Options,
@@ -132,10 +136,12 @@ async function gather(
 ): Promise<{ lessons: Lesson[]; scored: Lesson[] }> {
   const lessons: Lesson[] = [];
   const scored: Lesson[] = [];
+  const scoredMs = periodsMs.find((ms) => ms >= usualStepMs) ?? periodsMs[0]!;
   const add = (of: Lesson[]) => {
     lessons.push(...weighAsOne(of));
-    // The first is the series as it was recorded, at the shortest step.
-    scored.push(...of.slice(0, 1));
+    // The first of a length of step is the series as it was recorded.
+    const usual = of.find(({ prepared }) => prepared.series.stepMs >= usualStepMs) ?? of[0];
+    if (usual) scored.push(usual);
   };
   for (const path of traces) {
     const name = basename(path).replace(/\.csv(\.gz)?$/, '');
@@ -155,7 +161,7 @@ async function gather(
   lessons.push(...generatedLessons(workloads, periodsMs, seed));
   if (workloads > 0)
     scored.push(
-      ...generatedLessons(Math.min(3, workloads), periodsMs.slice(0, 1), seed + 1_000_003, 800).map((lesson) => ({
+      ...generatedLessons(Math.min(3, workloads), [scoredMs], seed + 1_000_003, 800).map((lesson) => ({
         ...lesson,
         name: `${lesson.name}, another seed`,
         validateEnd: Math.floor(lesson.prepared.series.steps / 2),
@@ -206,7 +212,7 @@ async function settle(values: Values<typeof flags>, traces: string[]): Promise<O
     traces,
     ...(own ? { history } : {}),
     out,
-    periodsMs: periods ?? [1000, 2000, 5000, 10_000],
+    periodsMs: periods ?? (own ? [1000, 2000, 5000, 10_000] : [250, 500, 1000, 2000, 5000, 10_000, 20_000, 40_000]),
     part: part ?? (own ? 0.8 : 0.5),
     steps: steps ?? (own ? 1500 : 8000),
     hidden: hidden ?? 48,
