@@ -133,9 +133,8 @@ export class Combination {
       for (let e = 0; e < externals.length; e++) {
         const external = externals[e];
         const value = external ? external[at + q]! : Number.NaN;
-        // Only what is no number differs from itself.
-        if (value === value) before = value;
-        if (before !== before) continue;
+        if (!Number.isNaN(value)) before = value;
+        if (Number.isNaN(before)) continue;
         const weight = weights[i + e]!;
         present += weight;
         sum += weight * before;
