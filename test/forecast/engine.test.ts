@@ -257,10 +257,10 @@ describe('a challenger', () => {
   /** A rhythm for so many steps that refinement begins, then what follows until the next challenger comes. */
   function relay(then: (step: number, row: number) => boolean): Series {
     const random = new Random(5);
-    return Array.from({ length: 452 }, (_, step) =>
+    return Array.from({ length: 302 }, (_, step) =>
       Array.from({ length: 6 }, (__, row) => {
         const shift = step + 3 * row;
-        const isOn = step < 302 ? shift % 37 < 3 || shift % 23 === 0 : then(step, row);
+        const isOn = step < 202 ? shift % 37 < 3 || shift % 23 === 0 : then(step, row);
         return random.poisson(isOn ? 40 : 0.2) * (row + 1);
       }),
     );
@@ -280,9 +280,9 @@ describe('a challenger', () => {
     const series = relay((step, row) => isOn(step + 3 * row));
     const { engine, events } = await openWith({ engine: 'lstm', refine: true, refinedFolder: folder });
     const { engine: plain } = await openWith({ engine: 'lstm' });
-    expect(await run(engine, series.slice(0, 359))).toEqual(await run(plain, series.slice(0, 359)));
+    expect(await run(engine, series.slice(0, 259))).toEqual(await run(plain, series.slice(0, 259)));
     expect(models(events)).toEqual([expect.stringMatching(/^challenger on trial/)]);
-    await run(engine, series.slice(359));
+    await run(engine, series.slice(259));
     expect(models(events)[1]).toMatch(outcome);
     const isPromoted = outcome.source.includes('promoted');
     const next = await engine.step(Float64Array.from(series[0]!), 6);
