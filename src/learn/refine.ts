@@ -24,7 +24,7 @@ export interface RefineResult {
 }
 
 /** Fewer steps of history hold too few windows. */
-export const minSteps = 180;
+const minSteps = 180;
 const window = 64;
 const batch = 32;
 /**

@@ -137,7 +137,7 @@ describe('the combination', () => {
     expect(combination.verdicts([true, true])).toEqual([0, 0, 0]);
   });
 
-  it('learns from forecasts of spans that overlap as from as many that do not', () => {
+  it('learns less from forecasts of spans that overlap than from as many that do not', () => {
     const regretOnly = [11, 11, 9.5];
     const at = (steps: number): number =>
       combined(
@@ -145,7 +145,7 @@ describe('the combination', () => {
         Array.from({ length: 100 }, () => 10),
         () => regretOnly,
       ).at(-1)!;
-    // The external comes in on the other side; where ten forecasts tell of one surprise, by less.
+    // The same forecasts, once taken for a hundred surprises and once for ten, come to other weights.
     expect(Math.abs(at(1) - at(10))).toBeGreaterThan(0.02);
   });
 

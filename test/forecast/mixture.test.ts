@@ -128,6 +128,12 @@ describe('the mixture', () => {
     expect(forecasts.engines.at(-1)).toEqual([1, 1, 1]);
   });
 
+  it('gives another forecaster its say before anything is known of either', () => {
+    const { of } = forecastsOf(poisson(1, 1, 3, kinds.steady!), 1, () => 1000);
+    // Among all members by loss alone it would be an eighth.
+    expect(of(0, 0, 0)).toBeGreaterThan(300);
+  });
+
   it('is not harmed by another forecaster that is far off', () => {
     const series = onOff(600, 3, 2);
     const [alone] = lossOf(series, 1, 300, forecastsOf(series, 1).of);
