@@ -126,8 +126,9 @@ async function run(options: Options): Promise<number> {
   return 0;
 }
 
-/** Scored is at the first length of step from this on: what is used unless it is set otherwise. */
-const usualStepMs = 1000;
+/** Of several lengths of step the one to score at: the first from a second on, which is used unless it is set otherwise. */
+const usual = <T>(of: readonly T[], stepMsOf: (one: T) => number): T | undefined =>
+  of.find((one) => stepMsOf(one) >= 1000) ?? of[0];
 
 /** What is learnt from, and what is scored at the end. */
 async function gather(
@@ -136,12 +137,11 @@ async function gather(
 ): Promise<{ lessons: Lesson[]; scored: Lesson[] }> {
   const lessons: Lesson[] = [];
   const scored: Lesson[] = [];
-  const scoredMs = periodsMs.find((ms) => ms >= usualStepMs) ?? periodsMs[0]!;
   const add = (of: Lesson[]) => {
     lessons.push(...weighAsOne(of));
     // The first of a length of step is the series as it was recorded.
-    const usual = of.find(({ prepared }) => prepared.series.stepMs >= usualStepMs) ?? of[0];
-    if (usual) scored.push(usual);
+    const asRecorded = usual(of, ({ prepared }) => prepared.series.stepMs);
+    if (asRecorded) scored.push(asRecorded);
   };
   for (const path of traces) {
     const name = basename(path).replace(/\.csv(\.gz)?$/, '');
@@ -161,11 +161,13 @@ async function gather(
   lessons.push(...generatedLessons(workloads, periodsMs, seed));
   if (workloads > 0)
     scored.push(
-      ...generatedLessons(Math.min(3, workloads), [scoredMs], seed + 1_000_003, 800).map((lesson) => ({
-        ...lesson,
-        name: `${lesson.name}, another seed`,
-        validateEnd: Math.floor(lesson.prepared.series.steps / 2),
-      })),
+      ...generatedLessons(Math.min(3, workloads), [usual(periodsMs, (ms) => ms)!], seed + 1_000_003, 800).map(
+        (lesson) => ({
+          ...lesson,
+          name: `${lesson.name}, another seed`,
+          validateEnd: Math.floor(lesson.prepared.series.steps / 2),
+        }),
+      ),
     );
   return { lessons, scored };
 }

@@ -14,6 +14,15 @@ const lossTrust = 20;
 /** Rounding keeps a sum of tiny regrets from being a ground to learn from. */
 const leastVariation = 1e-30;
 
+/** Whom to hear for each external: itself, or where it has nothing the one before it, as what is refined comes from that. */
+export function standIns(externals: readonly (Float32Array | undefined)[]): (Float32Array | undefined)[] {
+  let before: Float32Array | undefined;
+  return externals.map((external) => {
+    before = external ?? before;
+    return before;
+  });
+}
+
 /**
  * Combines few forecasters of one horizon, the same for every row, per quantile level: so that the combination does about as
  * well as the best weighted mean of them, where weighing by loss alone (`Weights`) does about as well as the best single one.
@@ -67,16 +76,15 @@ export class Combination {
   }
 
   /**
-   * Lays out what is combined for one row. An external that says nothing is stood for by the one before it: what is refined
-   * takes the place of what it comes from.
+   * Lays out what is combined for one row.
    * @param mixture,classical a value per level
-   * @param externals quantiles from `at` on; undefined or NaN where one has none
+   * @param heard as `standIns` gives them, quantiles from `at` on
    * @param out where it goes, `[level * members + member]` from `to` on; NaN where there is nothing
    */
   gather(
     mixture: Float64Array,
     classical: Float64Array,
-    externals: readonly (Float32Array | undefined)[],
+    heard: readonly (Float32Array | undefined)[],
     at: number,
     out: Float32Array,
     to: number,
@@ -84,26 +92,19 @@ export class Combination {
     for (let q = 0; q < quantileCount; q++) {
       out[to++] = mixture[q]!;
       out[to++] = classical[q]!;
-      let before = Number.NaN;
-      for (const external of externals) {
-        const value = external ? external[at + q]! : Number.NaN;
-        if (!Number.isNaN(value)) before = value;
-        out[to++] = before;
-      }
+      for (const external of heard) out[to++] = external ? external[at + q]! : Number.NaN;
     }
   }
 
   /**
    * What does most in a row's combination, by what does most in its mixture: 0 the classical forecasters, 1 and up an external.
-   * @param speaks whether each external has forecasts
+   * @param externals forecasts of each; undefined where one has none
    */
-  verdicts(speaks: readonly boolean[]): number[] {
-    const shares = new Array<number>(1 + speaks.length).fill(0);
+  verdicts(externals: readonly (Float32Array | undefined)[]): number[] {
+    const shares = new Array<number>(1 + externals.length).fill(0);
     shares[0] = this.#shareOf(1);
-    let before = -1;
-    speaks.forEach((has, e) => {
-      if (has) before = e;
-      if (before >= 0) shares[1 + before]! += this.#shareOf(own + e);
+    standIns(externals).forEach((stand, e) => {
+      if (stand) shares[1 + externals.indexOf(stand)]! += this.#shareOf(own + e);
     });
     const mixture = this.#shareOf(0);
     return shares.map((_, most) => {
@@ -119,25 +120,23 @@ export class Combination {
   combine(
     mixture: Float64Array,
     classical: Float64Array,
-    externals: readonly (Float32Array | undefined)[],
+    heard: readonly (Float32Array | undefined)[],
     at: number,
   ): void {
     const weights = this.#weights;
-    for (let q = 0, i = 0; q < quantileCount; q++, i += externals.length) {
+    for (let q = 0, i = 0; q < quantileCount; q++, i += heard.length) {
       let present = weights[i++]!;
       let sum = present * mixture[q]!;
       const share = weights[i++]!;
       present += share;
       sum += share * classical[q]!;
-      let before = Number.NaN;
-      for (let e = 0; e < externals.length; e++) {
-        const external = externals[e];
+      for (let e = 0; e < heard.length; e++) {
+        const external = heard[e];
         const value = external ? external[at + q]! : Number.NaN;
-        if (!Number.isNaN(value)) before = value;
-        if (Number.isNaN(before)) continue;
+        if (Number.isNaN(value)) continue;
         const weight = weights[i + e]!;
         present += weight;
-        sum += weight * before;
+        sum += weight * value;
       }
       // The mixture never lacks, but its weight may be nothing.
       if (present > 1e-6) mixture[q] = sum / present;

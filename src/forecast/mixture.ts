@@ -1,5 +1,5 @@
 import { Calibration } from './calibration.js';
-import { Combination } from './combination.js';
+import { Combination, standIns } from './combination.js';
 import { type ForecastFrame, quantileCount } from './forecaster.js';
 import { awakeNow, type Draw, Sleepers } from './sleepers.js';
 import { baseCount, Streams } from './streams.js';
@@ -244,7 +244,8 @@ export class Mixture {
     const needed = pooled.count * length;
     if (this.#said.length < needed) this.#said = new Float32Array(needed);
     const said = this.#said;
-    const verdicts = combination?.verdicts(externals.map((external) => external !== undefined));
+    const verdicts = combination?.verdicts(externals);
+    const heard = standIns(externals);
     const { awake, asleepSince } = this.#sleepers;
     for (let i = 0; i < awake.length; i++) {
       const row = awake[i]!;
@@ -262,8 +263,8 @@ export class Mixture {
       const most = weights.mix(row, this.#context[row]!, patient, bases, base, externals, at, values, this.#classical);
       engine[place] = verdicts ? verdicts[most]! : most;
       if (combination) {
-        if (index >= 0) combination.gather(values, this.#classical, externals, at, said, index * length);
-        combination.combine(values, this.#classical, externals, at);
+        if (index >= 0) combination.gather(values, this.#classical, heard, at, said, index * length);
+        combination.combine(values, this.#classical, heard, at);
       }
       const rawAt = row * quantileCount;
       const excess = excesses[kindOf(activity[row]!)]!;

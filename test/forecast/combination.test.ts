@@ -1,11 +1,14 @@
 import { describe, expect, it } from 'vitest';
-import { Combination } from '../../src/forecast/combination.js';
+import { Combination, standIns } from '../../src/forecast/combination.js';
 import { quantileCount, quantileLevels } from '../../src/forecast/forecaster.js';
 import { Random } from '../../src/learn/random.js';
 
 const median = quantileLevels.indexOf(0.5);
 const mixtureMember = 0;
 const classicalMember = 1;
+/** Forecasts of the externals, where only who has any matters. */
+const shipped = new Float32Array(quantileCount);
+const refined = new Float32Array(quantileCount);
 
 /**
  * Combines what members say of one row, and scores it at once.
@@ -19,7 +22,7 @@ function combineOnce(
   scale = 1,
 ): number {
   const all = (value: number): Float64Array => new Float64Array(quantileCount).fill(value);
-  const others = externals.map((value) => (value === undefined ? undefined : Float32Array.from(all(value))));
+  const others = standIns(externals.map((value) => (value === undefined ? undefined : Float32Array.from(all(value)))));
   const said = new Float32Array(quantileCount * combination.members);
   const out = all(mixture!);
   combination.gather(out, all(classical!), others, 0, said, 0);
@@ -126,15 +129,15 @@ describe('the combination', () => {
   it('names what does most', () => {
     const combination = new Combination(2, 1, 1);
     // At first no external weighs more than the mixture: what does most in that decides.
-    expect(combination.verdicts([true, true])).toEqual([0, 1, 2]);
-    expect(combination.verdicts([true, false])[1]).toBe(1);
-    expect(combination.verdicts([false, false])[0]).toBe(0);
+    expect(combination.verdicts([shipped, refined])).toEqual([0, 1, 2]);
+    expect(combination.verdicts([shipped, undefined])[1]).toBe(1);
+    expect(combination.verdicts([undefined, undefined])[0]).toBe(0);
     combined(
       combination,
       Array.from({ length: 200 }, () => 10),
       () => [20, 10, 20, 20],
     );
-    expect(combination.verdicts([true, true])).toEqual([0, 0, 0]);
+    expect(combination.verdicts([shipped, refined])).toEqual([0, 0, 0]);
   });
 
   it('learns less from forecasts of spans that overlap than from as many that do not', () => {
