@@ -11,6 +11,7 @@ export type {
   ForetokenEvent,
   ForetokenOptions,
   HistoryOptions,
+  RefineOptions,
   RequestInfo,
   ShadowOptions,
   TargetOptions,

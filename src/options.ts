@@ -2,6 +2,7 @@ import { type AllocatorName, allocatorNames } from './allocate/allocator.js';
 import { defaultThrottlingCost } from './allocate/quantile.js';
 import { ForetokenError } from './errors.js';
 import { type EngineName, engineChoices } from './forecast/names.js';
+import { defaultRefinementCpuPart } from './forecast/schedule.js';
 import type { ShadowSpec } from './shadow/protocol.js';
 import type { TargetMode } from './table/native.js';
 import { isRegionName } from './table/regions.js';
@@ -22,6 +23,11 @@ export type { EngineName };
 export interface HistoryOptions {
   /** Folder of the DuckDB file; made if it is missing. */
   path: string;
+}
+
+export interface RefineOptions {
+  /** Part of one core, measured, that refinement takes at most on average; 0.001 to 1. Default 0.1. */
+  cpuPart?: number;
 }
 
 export interface ForetokenOptions {
@@ -91,8 +97,11 @@ export interface ForetokenOptions {
    * there forecasts are weighed against the past anyway. Default false: all forecasts are planned with from the first on.
    */
   trust?: boolean;
-  /** Whether the LSTM is refined on this system's own history. Default true. */
-  refine?: boolean;
+  /**
+   * Whether the LSTM is refined on this system's own history, in a thread of its own, and what of one core that may take.
+   * Default true, which is `{ cpuPart: 0.1 }`.
+   */
+  refine?: boolean | RefineOptions;
   /** A model other than the one that ships: path of its `.onnx` file, its weights beside it, as `foretoken train` writes both. */
   modelPath?: string;
   /**
@@ -188,8 +197,12 @@ export interface ExplainOptions {
 }
 
 /** Options as used: copied, defaulted, checked. */
-export type ResolvedOptions = Required<Omit<ForetokenOptions, 'name' | 'modelPath' | 'onEvent' | 'shadow'>> &
-  Pick<ForetokenOptions, 'name' | 'modelPath' | 'onEvent'> & { shadow: readonly ShadowSpec[] };
+export type ResolvedOptions = Required<Omit<ForetokenOptions, 'name' | 'modelPath' | 'onEvent' | 'shadow' | 'refine'>> &
+  Pick<ForetokenOptions, 'name' | 'modelPath' | 'onEvent'> & {
+    shadow: readonly ShadowSpec[];
+    refine: boolean;
+    refineCpuPart: number;
+  };
 export type ResolvedTarget = {
   reservation: number;
   weight: number;
@@ -333,7 +346,7 @@ export function resolveOptions(given: ForetokenOptions): ResolvedOptions {
     engine,
     shadow: shadowOption(o.shadow, { control, engine, allocator }),
     trust: booleanOption('trust', o.trust, false),
-    refine: booleanOption('refine', o.refine, true),
+    ...refineOption(o.refine),
     history: historyOption(o.history),
     stepMs,
     tickMs,
@@ -388,6 +401,16 @@ function historyOption(value: unknown): 'memory' | HistoryOptions {
   const { path } = plainObject('history', value, ['path']);
   if (typeof path !== 'string' || path === '') refuse('history.path', 'the path of a folder', path);
   return { path };
+}
+
+function refineOption(value: unknown): Pick<ResolvedOptions, 'refine' | 'refineCpuPart'> {
+  const off = { refine: false, refineCpuPart: defaultRefinementCpuPart };
+  if (value === false) return off;
+  if (value === undefined || value === true) return { ...off, refine: true };
+  if (value === null || typeof value !== 'object') refuse('refine', 'true, false or {cpuPart}', value);
+  const { cpuPart } = plainObject('refine', value, ['cpuPart']);
+  const range = { min: 0.001, max: 1 };
+  return { refine: true, refineCpuPart: numberOption('refine.cpuPart', cpuPart, defaultRefinementCpuPart, range) };
 }
 
 function shadowOption(

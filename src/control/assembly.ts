@@ -44,6 +44,7 @@ export async function openParts(
       horizonsMs: options.horizonsMs,
       engine: options.engine,
       refine: options.refine,
+      refineCpuPart: options.refineCpuPart,
       seed: options.seed,
       ...(options.modelPath === undefined ? {} : { modelPath: options.modelPath }),
       ...(options.history === 'memory' ? {} : { refinedFolder: join(options.history.path, 'models') }),

@@ -14,7 +14,13 @@ import { LongRange } from './long-range.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
 import { Mixture, type Resolved } from './mixture.js';
 import { type EngineName, type FittedKind, fittedKinds } from './names.js';
-import { mostInReplay, RecentDemand, RefinementSchedule, refinementCpuPart, trainingStepCostMs } from './schedule.js';
+import {
+  defaultRefinementCpuPart,
+  mostInReplay,
+  RecentDemand,
+  RefinementSchedule,
+  trainingStepCostMs,
+} from './schedule.js';
 
 export type { EngineName } from './names.js';
 
@@ -51,6 +57,8 @@ export interface EngineOptions {
   engine?: EngineName;
   /** Whether the LSTM is refined on what this engine sees. Default true. */
   refine?: boolean;
+  /** Part of one core that refinement may take, above 0 and at most 1. Default 0.1. */
+  refineCpuPart?: number;
   seed?: number;
   modelPath?: string;
   /** Where refined models are kept, so that a restart goes on with them. Default: nowhere. */
@@ -82,7 +90,7 @@ const q90 = quantileLevels.indexOf(0.9);
  */
 export class ForecastEngine implements Forecaster {
   readonly name: EngineName;
-  readonly #options: EngineOptions & { refine: boolean; seed: number; deterministic: boolean };
+  readonly #options: EngineOptions & { refine: boolean; refineCpuPart: number; seed: number; deterministic: boolean };
   readonly #lstm: LstmForecaster | undefined;
   readonly #weights: LstmWeights | undefined;
   readonly #mixture: Mixture;
@@ -147,7 +155,13 @@ export class ForecastEngine implements Forecaster {
     lineage: Lineage | undefined,
   ) {
     this.name = options.engine ?? 'auto';
-    this.#options = { refine: true, seed: 1, deterministic: false, ...options };
+    this.#options = {
+      refine: true,
+      refineCpuPart: defaultRefinementCpuPart,
+      seed: 1,
+      deterministic: false,
+      ...options,
+    };
     this.#lstm = lstm;
     this.#weights = weights;
     this.#lineage = lineage;
@@ -169,11 +183,12 @@ export class ForecastEngine implements Forecaster {
     }
     this.#last = new LastValue(options.stepMs);
     this.#recent = new RecentDemand();
-    this.#schedule = new RefinementSchedule(
-      options.stepMs,
-      trainingStepCostMs,
-      options.deterministic ? mostInReplay : Number.POSITIVE_INFINITY,
-    );
+    this.#schedule = new RefinementSchedule({
+      stepMs: options.stepMs,
+      costMs: trainingStepCostMs,
+      cpuPart: this.#options.refineCpuPart,
+      ...(options.deterministic ? { mostInAll: mostInReplay } : {}),
+    });
     this.#frame = this.#newFrame(64);
   }
 
@@ -410,7 +425,8 @@ export class ForecastEngine implements Forecaster {
       trainingSteps,
       seed: this.#options.seed + this.#recent.steps,
     };
-    const work = this.#refiner.run(request, this.#options.deterministic ? undefined : refinementCpuPart).then(
+    const { deterministic, refineCpuPart } = this.#options;
+    const work = this.#refiner.run(request, deterministic ? undefined : refineCpuPart).then(
       (result) => this.#take(result),
       (error: unknown) => {
         if (this.#closed) return;
@@ -420,7 +436,7 @@ export class ForecastEngine implements Forecaster {
     this.#refining = work.finally(() => {
       this.#refining = undefined;
     });
-    if (this.#options.deterministic) await this.#refining;
+    if (deterministic) await this.#refining;
   }
 
   #take(result: RefineResult): void {

@@ -110,8 +110,8 @@ function placeOf({ asked, demand }: StepDemand, row: number): number {
  * 48, windows of 64 steps and 32 rows.
  */
 export const trainingStepCostMs = 6;
-/** Part of one core that refinement may use. */
-export const refinementCpuPart = 0.1;
+/** Part of one core that refinement may take unless it is told otherwise. */
+export const defaultRefinementCpuPart = 0.1;
 
 /** Steps of history before the first refinement; the next come when there is half as much again. */
 const firstAt = 200;
@@ -122,26 +122,29 @@ const mostPerRefinement = 300;
 export const mostInReplay = 2000;
 
 /**
- * When to refine, and for how many training steps: as history grows by half, within a tenth of one core at a stated
- * cost a step.
+ * When to refine, and for how many training steps: as history grows by half, within a part of one core at a stated cost a
+ * step.
  */
 export class RefinementSchedule {
   readonly #stepMs: number;
   readonly #costMs: number;
   #nextAt = firstAt;
   readonly #mostInAll: number;
+  readonly #cpuPart: number;
   #spent = 0;
 
-  constructor(stepMs: number, costMs: number, mostInAll = Number.POSITIVE_INFINITY) {
-    this.#mostInAll = mostInAll;
-    this.#stepMs = stepMs;
-    this.#costMs = costMs;
+  /** @param options `costMs`: of a training step; `cpuPart`: of one core; `mostInAll`: training steps, none if left out */
+  constructor(options: { stepMs: number; costMs: number; cpuPart: number; mostInAll?: number }) {
+    this.#mostInAll = options.mostInAll ?? Number.POSITIVE_INFINITY;
+    this.#stepMs = options.stepMs;
+    this.#costMs = options.costMs;
+    this.#cpuPart = options.cpuPart;
   }
 
   /** Training steps to do now; 0: not yet. */
   due(steps: number): number {
     if (steps < this.#nextAt) return 0;
-    const earned = Math.floor((steps * this.#stepMs * refinementCpuPart) / this.#costMs) - this.#spent;
+    const earned = Math.floor((steps * this.#stepMs * this.#cpuPart) / this.#costMs) - this.#spent;
     const allowed = Math.min(mostPerRefinement, this.#mostInAll - this.#spent, earned);
     this.#nextAt = steps + Math.min(Math.floor(growth * steps), longestPause);
     return Math.max(0, allowed);

@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A pause is cut into naps, so that whoever wants the thread to end need not wait long. */
 const napMs = 100;
-/** Longest rest after one run, ms; what is owed beyond it is rested after the next. */
-const longestRestMs = 1_000;
+/** A run is rested for as if it had taken at most this long, ms; what is owed beyond it is rested after the next. */
+const longestRunMs = 100;
 
 /** What a pace goes by; replaced in tests. */
 export interface PaceClock {
@@ -40,7 +40,7 @@ export class Pace {
   /** Rests until the time used is the part of the time passed that it may be. */
   async rest(stopped: () => boolean = () => false): Promise<void> {
     const clock = this.#clock;
-    const dueMs = Math.min(this.#startMs + this.usedMs / this.#part, clock.nowMs() + longestRestMs);
+    const dueMs = Math.min(this.#startMs + this.usedMs / this.#part, clock.nowMs() + longestRunMs / this.#part);
     for (let leftMs = dueMs - clock.nowMs(); leftMs > 0 && !stopped(); leftMs = dueMs - clock.nowMs())
       await clock.sleep(Math.min(leftMs, napMs));
   }

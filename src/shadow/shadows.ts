@@ -185,7 +185,7 @@ export class Shadows {
   }
 
   async #source(wanted: EngineName): Promise<{ frame: ForecastFrame | undefined }> {
-    const { engine: live, capacity, stepMs, horizonsMs, refine, seed, modelPath } = this.#options;
+    const { engine: live, capacity, stepMs, horizonsMs, refine, refineCpuPart, seed, modelPath } = this.#options;
     const kind = sourceOf(live, wanted);
     if (kind !== 'own') return kind === 'live' ? this.#live : this.#model;
     const known = this.#own.get(wanted);
@@ -196,6 +196,7 @@ export class Shadows {
       horizonsMs,
       engine: wanted,
       refine,
+      refineCpuPart,
       seed,
       ...(modelPath === undefined ? {} : { modelPath }),
     });

@@ -266,6 +266,9 @@ describe('options', () => {
       [{ ratePerSec: 1, horizonsMs: [5000, 'x'] }, /^horizonsMs\[1\]: .*got "x"$/],
       [{ ratePerSec: 1, engine: 'oracle' }, /^engine: expected one of "auto".*got "oracle"$/],
       [{ ratePerSec: 1, history: { folder: 'x' } }, /^history\.folder: expected one of path/],
+      [{ ratePerSec: 1, refine: 0.1 }, /^refine: expected true, false or {cpuPart}, got 0\.1$/],
+      [{ ratePerSec: 1, refine: { cpuPart: 0 } }, /^refine\.cpuPart: expected a number from 0\.001 up to 1, got 0$/],
+      [{ ratePerSec: 1, refine: { part: 0.1 } }, /^refine\.part: expected one of cpuPart/],
       [{ ratePerSec: 1, rate: 5 }, /^rate: expected one of/],
       [{ ratePerSec: 1, onEvent: 1 }, /^onEvent: expected a function, got 1$/],
     ];

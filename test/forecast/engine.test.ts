@@ -253,6 +253,17 @@ describe('a refined model from an earlier run', () => {
   });
 });
 
+describe('the budget of refinement', () => {
+  it('is a part of one core: of the training steps, and of the thread that does them', async () => {
+    const refining = vi.spyOn(Refiner.prototype, 'run').mockRejectedValue(new Error('not now'));
+    onTestFinished(() => refining.mockRestore());
+    const { engine } = await openWith({ engine: 'lstm', refine: true, refineCpuPart: 0.001, deterministic: false });
+    await run(engine, poisson(201, 4, 12, kinds.periodic!));
+    // A thousandth of 200 s at 6 ms a training step.
+    expect(refining.mock.calls.map(([{ trainingSteps }, cpuPart]) => [trainingSteps, cpuPart])).toEqual([[33, 0.001]]);
+  });
+});
+
 describe('a challenger', () => {
   /** A rhythm for so many steps that refinement begins, then what follows until the next challenger comes. */
   function relay(then: (step: number, row: number) => boolean): Series {

@@ -3,14 +3,15 @@ import { describe, expect, it } from 'vitest';
 import { mostInReplay, RecentDemand, RefinementSchedule } from '../../src/forecast/schedule.js';
 
 describe('the refinement schedule', () => {
-  it('never trains for more than a tenth of the time that has passed', () => {
+  it('never trains for more than its part of the time that has passed', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 100, max: 60_000 }),
         fc.double({ min: 0.5, max: 500, noNaN: true }),
         fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 5, maxLength: 60 }),
-        (stepMs, costMs, gaps) => {
-          const schedule = new RefinementSchedule(stepMs, costMs);
+        fc.double({ min: 0.001, max: 1, noNaN: true }),
+        (stepMs, costMs, gaps, cpuPart) => {
+          const schedule = new RefinementSchedule({ stepMs, costMs, cpuPart });
           let steps = 0;
           let spent = 0;
           for (const gap of gaps) {
@@ -21,7 +22,7 @@ describe('the refinement schedule', () => {
             if (steps < 200) expect(due).toBe(0);
             schedule.spent(due);
             spent += due;
-            expect(spent * costMs).toBeLessThanOrEqual(0.1 * steps * stepMs + 1e-6);
+            expect(spent * costMs).toBeLessThanOrEqual(cpuPart * steps * stepMs + 1e-6);
           }
         },
       ),
@@ -29,7 +30,7 @@ describe('the refinement schedule', () => {
   });
 
   it('comes again when there is half as much history again, and at last every 1,024 steps', () => {
-    const schedule = new RefinementSchedule(1000, 7);
+    const schedule = new RefinementSchedule({ stepMs: 1000, costMs: 7, cpuPart: 0.1 });
     const at: number[] = [];
     for (let steps = 1; steps <= 6000; steps++) {
       const due = schedule.due(steps);
@@ -40,7 +41,7 @@ describe('the refinement schedule', () => {
   });
 
   it('stops for good once a run has had what it may', () => {
-    const schedule = new RefinementSchedule(60_000, 1, mostInReplay);
+    const schedule = new RefinementSchedule({ stepMs: 60_000, costMs: 1, cpuPart: 0.1, mostInAll: mostInReplay });
     let spent = 0;
     for (let steps = 1; steps <= 50_000; steps++) {
       const due = schedule.due(steps);
