@@ -25,6 +25,11 @@ const memoryHorizons = 100;
 const memoryPart = 0.5;
 /** Horizons in which coverage is taken to have been met before anything was seen. */
 const priorHorizons = 2;
+/**
+ * Of a correction half is made after so many horizons, more later: the first few hold one surprise or two, and most of what
+ * they call for is chance.
+ */
+const halfTrust = 20;
 /** A row's own coverage counts as much as that of all rows together after so many horizons. */
 const ownTrust = 3;
 /** Younger rows teach nothing: their forecasts were still being learnt. Steps beyond the horizon. */
@@ -36,6 +41,8 @@ interface Pool {
   ratios: Float64Array;
   /** Weight of all together, in horizons. */
   horizons: number;
+  /** Horizons seen since the beginning. */
+  seen: number;
   /** Coverage, and the log of the factor that brings it as near as it must be; per level. */
   coverage: Float64Array;
   log: Float64Array;
@@ -47,8 +54,8 @@ interface Pool {
 /**
  * Corrects upper quantiles that cover less or more than they say, by a factor: the one nearest to 1 with which all
  * rows that are scored here together would have met the level, as nearly as it must be, over the recent past (split
- * conformal prediction with forgetting). A row that met the level by itself is left alone; others take of it in
- * proportion to their own shortfall.
+ * conformal prediction with forgetting), or as much of that factor as the evidence is worth, n / (n + k) (Bühlmann's
+ * credibility). A row that met the level by itself is left alone; others take of it in proportion to their own shortfall.
  *
  * Evidence is counted in horizons, not in forecasts: forecasts of spans that overlap see the same surprise. Following
  * each surprise as it comes (Gibbs & Candès, Adaptive Conformal Inference, 2021) was tried instead, pooled and per row,
@@ -71,6 +78,7 @@ export class Calibration {
     this.#pools = steps.map(() => ({
       ratios: new Float64Array(quantileCount * (bins + 1)),
       horizons: 0,
+      seen: 0,
       coverage: Float64Array.from(quantileLevels),
       log: new Float64Array(quantileCount),
       counts: new Float64Array(quantileCount * (bins + 1)),
@@ -150,6 +158,8 @@ export class Calibration {
     const weight = Math.min(1, every / steps);
     const keep = Math.exp(-every / memorySteps(steps, now));
     pool.horizons = pool.horizons * keep + weight;
+    pool.seen += weight;
+    const trust = pool.seen / (pool.seen + halfTrust);
     const perRow = weight / pool.rows;
     for (let i = lowest * (bins + 1); i < ratios.length; i++) ratios[i] = ratios[i]! * keep + perRow * counts[i]!;
     counts.fill(0);
@@ -171,7 +181,7 @@ export class Calibration {
         covered = without;
         bin--;
       }
-      log[q] = Math.max(-mostLog, Math.min(mostLog, ((2 * bin) / bins - 1) * reach));
+      log[q] = trust * Math.max(-mostLog, Math.min(mostLog, ((2 * bin) / bins - 1) * reach));
     }
   }
 }
