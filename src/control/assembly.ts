@@ -9,8 +9,8 @@ import type { Roster } from './roster.js';
 
 /** Steps of history that warm the forecasters after a restart. */
 const warmSteps = 600;
-/** In a large table fewer, as each costs about 5 µs a target: the latest ones, within about 2 s. */
-const warmTargetSteps = 400_000;
+/** In a large table fewer, as each costs about 2 µs a target: the latest ones, within about 2 s. */
+const warmTargetSteps = 600_000;
 const leastWarmSteps = 30;
 /** How long that may take; what has been taken in by then must do. */
 const warmPatienceMs = 10_000;

@@ -79,6 +79,13 @@ const fittedKindsOf: Partial<Record<EngineName, readonly FittedKind[]>> = {
   ets: ['ets'],
   prophet: ['prophet'],
 };
+/**
+ * Targets times steps of history in which forecasts are made, and scored, while warming: the latest ones, at least so many
+ * steps. Those before are only taken in, which costs half as much, and is what forecasts right after a restart hang on most:
+ * averages, rhythm and the model's state more than who was right.
+ */
+const warmForecasts = 150_000;
+const leastWarmForecasts = 10;
 /** Longest that warming keeps the thread from its ticks, ms, beyond one step's work. */
 const warmSliceMs = 10;
 const q50 = quantileLevels.indexOf(0.5);
@@ -249,6 +256,7 @@ export class ForecastEngine implements Forecaster {
     if (rows === 0) return 0;
     this.#fit(rows);
     const demand = new Float64Array(rows);
+    const forecasts = Math.max(leastWarmForecasts, Math.floor(warmForecasts / columns.length));
     let yieldedMs = performance.now();
     for (let step = 0; step < matrix.steps; step++) {
       if (this.#closed || signal?.aborted) return step;
@@ -259,7 +267,8 @@ export class ForecastEngine implements Forecaster {
       const clean = usable(demand, rows);
       this.#recent.push(clean, rows);
       try {
-        await this.#forecast(clean, rows);
+        if (step >= matrix.steps - forecasts) await this.#forecast(clean, rows);
+        else await this.#takeIn(clean, rows);
       } catch (error) {
         if (this.#closed) return step;
         throw error;
@@ -378,21 +387,29 @@ export class ForecastEngine implements Forecaster {
     rows: number,
     onResolved?: (resolved: Resolved) => void,
   ): Promise<readonly ForecastFrame[] | undefined> {
+    const frames = await this.#takeIn(demand, rows, onResolved);
+    const inferred = performance.now();
+    const serving = this.#serving(frames);
+    const external = this.name === 'auto' && this.#lstm ? [serving?.[0]?.quantiles, serving?.[1]?.quantiles] : [];
+    this.#mixture.predict(rows, external, this.#frame, this.#longRange && ((h) => this.#lookFar(h)));
+    this.#spentMs.mix += performance.now() - inferred;
+    return frames;
+  }
+
+  /** Shows everyone a step's demand. @returns what the models say, undefined where they cannot */
+  async #takeIn(
+    demand: Float64Array,
+    rows: number,
+    onResolved?: (resolved: Resolved) => void,
+  ): Promise<readonly ForecastFrame[] | undefined> {
     // The model computes in its own thread while this one scores what has become due.
     const inference = this.#infer(demand, rows);
     const began = performance.now();
     this.#mixture.observe(demand, rows, onResolved, this.#longRange?.rows);
     this.#blend?.observe(demand, rows);
-    const scored = performance.now();
+    this.#spentMs.score += performance.now() - began;
     await this.#longRange?.observe(demand, rows);
-    const frames = await inference;
-    const inferred = performance.now();
-    const serving = this.#serving(frames);
-    const external = this.name === 'auto' && this.#lstm ? [serving?.[0]?.quantiles, serving?.[1]?.quantiles] : [];
-    this.#mixture.predict(rows, external, this.#frame, this.#longRange && ((h) => this.#lookFar(h)));
-    this.#spentMs.score += scored - began;
-    this.#spentMs.mix += performance.now() - inferred;
-    return frames;
+    return inference;
   }
 
   async #infer(demand: Float64Array, rows: number): Promise<readonly ForecastFrame[] | undefined> {

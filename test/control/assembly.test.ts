@@ -15,7 +15,7 @@ const rosterOf = (targets: number): Roster => {
 it.each([
   [0, 600],
   [10, 600],
-  [10_000, 40],
+  [10_000, 60],
   [100_000, 30],
 ])(
   'the history of %i targets is taken in for %i steps: the more there are the fewer, and never too few',

@@ -5,6 +5,7 @@ import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type EngineEvent, type EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
 import { quantileCount } from '../../src/forecast/forecaster.js';
 import { shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
+import { Mixture } from '../../src/forecast/mixture.js';
 import { engineChoices } from '../../src/forecast/names.js';
 import type { DemandMatrix } from '../../src/history/store.js';
 import { Lineage } from '../../src/learn/lineage.js';
@@ -140,6 +141,23 @@ describe('warming', () => {
     await run(never, past.slice(0, 300));
     await warmed.warm(matrix, rowOf);
     expect(await run(warmed, past.slice(300))).toEqual(await run(never, past.slice(300)));
+  });
+
+  it('of a large table makes forecasts of the latest steps alone, and takes in the others', async () => {
+    const rows = 2000;
+    const names = Array.from({ length: rows }, (_, row) => `t${row}`);
+    const demands = Array.from({ length: 131 }, (_, step) =>
+      Array.from({ length: rows }, (_, row) => ((step + row) % 16 < 3 ? 80 : (step * row) % 5)),
+    );
+    const large = { ...matrix, steps: 130, targets: names, data: Float32Array.from(demands.slice(0, 130).flat()) };
+    const predicting = vi.spyOn(Mixture.prototype, 'predict');
+    onTestFinished(() => predicting.mockRestore());
+    const { engine: warmed } = await openWith({ engine: 'lstm', rows });
+    await warmed.warm(large, (name) => names.indexOf(name));
+    expect(predicting).toHaveBeenCalledTimes(75);
+    const { engine: never } = await openWith({ engine: 'lstm', rows });
+    await run(never, demands.slice(0, 130));
+    expect(await run(warmed, demands.slice(130))).toEqual(await run(never, demands.slice(130)));
   });
 
   it('brings a target that is added while steps go on to where it would be had it been there', async () => {
