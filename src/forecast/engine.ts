@@ -81,7 +81,7 @@ const fittedKindsOf: Partial<Record<EngineName, readonly FittedKind[]>> = {
 };
 /**
  * Targets times steps of history in which forecasts are made, and scored, while warming: the latest ones, at least so many
- * steps. Those before are only taken in, which costs half as much, and is what forecasts right after a restart hang on most:
+ * steps. Those before are only taken in, which costs less than half, and is what forecasts right after a restart hang on most:
  * averages, rhythm and the model's state more than who was right.
  */
 const warmForecasts = 150_000;
@@ -256,7 +256,8 @@ export class ForecastEngine implements Forecaster {
     if (rows === 0) return 0;
     this.#fit(rows);
     const demand = new Float64Array(rows);
-    const forecasts = Math.max(leastWarmForecasts, Math.floor(warmForecasts / columns.length));
+    const targets = columns.filter((row) => row !== undefined).length;
+    const forecasts = Math.max(leastWarmForecasts, Math.floor(warmForecasts / targets));
     let yieldedMs = performance.now();
     for (let step = 0; step < matrix.steps; step++) {
       if (this.#closed || signal?.aborted) return step;
