@@ -7,7 +7,7 @@ import { printStep, stepBench } from './step.js';
 import { printWarm, warmBench } from './warm.js';
 
 // `npm run bench -- --step 100000`: only the control step, for so many targets; with `--idle 0.99` that part of them asked
-// once, long ago. `--warm 10000`: only how long forecasters take to take in the history after a restart;
+// once, long ago. `--warm 10000`: only how long forecasters take to go on after a restart;
 // `--shadow 10000`: only what a shadow costs.
 let values;
 try {

@@ -1,4 +1,4 @@
-type Numbers = Float64Array | Float32Array | Int32Array | Uint32Array | Uint16Array | Uint8Array;
+export type Numbers = Float64Array | Float32Array | Int32Array | Uint32Array | Uint16Array | Uint8Array;
 
 /** A larger copy of an array of numbers, with zeros behind what it held. */
 export function grown<T extends Numbers>(array: T, size: number): T {

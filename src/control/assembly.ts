@@ -5,6 +5,7 @@ import { openMemoryHistory } from '../history/memory.js';
 import type { DemandMatrix, HistoryStore } from '../history/store.js';
 import type { ForetokenEvent, ResolvedOptions } from '../options.js';
 import type { BucketTable } from '../table/table.js';
+import type { ForecasterState } from './forecaster-state.js';
 import type { Roster } from './roster.js';
 
 /** Steps of history that warm the forecasters after a restart. */
@@ -12,6 +13,8 @@ const warmSteps = 600;
 /** In a large table fewer, as each costs about 2 µs a target: the latest ones, within about 2 s. */
 const warmTargetSteps = 600_000;
 const leastWarmSteps = 30;
+/** A state older than so many steps of history says less than the latest of them. */
+const mostStepsSince = 3600;
 /** How long that may take; what has been taken in by then must do. */
 const warmPatienceMs = 10_000;
 
@@ -68,20 +71,57 @@ export async function openParts(
   }
 }
 
+/** What forecasters begin with. */
+export interface Warmed {
+  /** Steps of history taken in. */
+  steps: number;
+  /** What was put back of an earlier controller's, if anything was: targets it knew, and those of them that are there. */
+  restored?: { known: number; targets: number };
+  /** Targets in the history that were not among that: they are to be warmed with it. */
+  left: string[];
+}
+
 /**
- * Brings the forecasters to where the history left off. Once the targets are known, because a row is a
- * target's slot in this run's table.
+ * Brings the forecasters to where the history left off: with what they were when their state was last kept, and the steps of
+ * history since; without it with the latest steps alone. Once the targets are known, because a row is a target's slot in
+ * this run's table.
+ * @param onRefused told of a state that cannot be used; it is done without then
  */
 export async function warmUp(
-  parts: Parts,
+  { history, engine }: Parts,
   roster: Roster,
   stepMs: number,
-  shadows?: { warm(matrix: DemandMatrix): void },
-): Promise<number> {
-  const matrix = await parts.history.recentDemand(stepsToWarm(roster), stepMs);
-  if (matrix.steps === 0) return 0;
-  shadows?.warm(matrix);
-  return parts.engine.warm(matrix, (name) => roster.slots.get(name), AbortSignal.timeout(warmPatienceMs));
+  state: ForecasterState | undefined,
+  shadows: { warm(matrix: DemandMatrix): void } | undefined,
+  onRefused: (error: unknown) => void,
+): Promise<Warmed> {
+  const matrix = await history.recentDemand(stepsToWarm(roster), stepMs);
+  if (matrix.steps > 0) shadows?.warm(matrix);
+  const rowOf = (name: string) => roster.slots.get(name);
+  const stepsSince = (timeMs: number) =>
+    matrix.steps === 0 ? 0 : Math.max(0, Math.round((matrix.timeMs - timeMs) / stepMs) + matrix.steps);
+  const restored = await state
+    ?.read(engine, rowOf, (timeMs) => stepsSince(timeMs) <= mostStepsSince)
+    .catch((error: unknown) => void onRefused(error));
+  const signal = AbortSignal.timeout(warmPatienceMs);
+  if (!restored) return { steps: await engine.warm(matrix, rowOf, signal), left: [] };
+  const left = matrix.targets.filter((name) => {
+    const row = rowOf(name);
+    return row !== undefined && !engine.knows(row);
+  });
+  const steps = Math.min(stepsSince(restored.timeMs), stepsToWarm(roster));
+  const since = withLeadingSteps(matrix, steps);
+  await engine.warm(since, rowOf, signal, since.steps - steps);
+  return { steps, restored, left };
+}
+
+/** A matrix begins with the first demand there was: here with nothing before that, so that it has so many steps. */
+function withLeadingSteps(matrix: DemandMatrix, steps: number): DemandMatrix {
+  const missing = steps - matrix.steps;
+  if (missing <= 0) return matrix;
+  const data = new Float32Array(steps * matrix.targets.length);
+  data.set(matrix.data, missing * matrix.targets.length);
+  return { ...matrix, timeMs: matrix.timeMs - missing * matrix.stepMs, steps, data };
 }
 
 /** Steps of history worth reading: the more targets, the fewer. */

@@ -6,6 +6,7 @@ import { reportOf, type ShadowReport } from '../shadow/report.js';
 import type { BucketTable } from '../table/table.js';
 import { openParts, type Parts, warmUp } from './assembly.js';
 import type { Explanation } from './explain.js';
+import { ForecasterState } from './forecaster-state.js';
 import { LateWarm } from './late-warm.js';
 import { ControlLoop, type LoopOptions, type StepReport } from './loop.js';
 import type { ControllerData } from './protocol.js';
@@ -14,6 +15,15 @@ import { readState, writeState } from './state-file.js';
 
 /** What is not in the history is kept so often. */
 const keepMs = 10_000;
+/** What forecasters know is more: so that no more than this is written on average, bytes/ms, it is kept more rarely. */
+const keptPerMs = 2000;
+/** After it could not be. */
+const retryMs = 60_000;
+/** Steps wait while it is copied; more than this is kept at the end alone, and so is what takes longer. */
+const mostCopied = 2 ** 28;
+const leastCopyMs = 250;
+/** How long it may take at the end. */
+const lastCopyMs = 6_000;
 
 export interface ShiftHooks {
   onEvent: (event: ForetokenEvent) => void;
@@ -35,7 +45,12 @@ export class Shift {
   #stepping: Promise<void> | undefined;
   #keeping: Promise<void> | undefined;
   #keptAtMs = performance.now();
-  #keepFails = false;
+  /** What cannot be kept now; each is told of once. */
+  readonly #failing = new Set<string>();
+  readonly #forecasters: ForecasterState | undefined;
+  #forecastersDueMs = performance.now() + keepMs;
+  /** Wall clock at the end of the last step; undefined before the first. */
+  #steppedMs: number | undefined;
   #settling = false;
   #ended = false;
   // With the first step, not at the start: only then are the targets of this run known by name.
@@ -54,6 +69,8 @@ export class Shift {
     this.#roster = roster;
     this.#hooks = hooks;
     this.#nextStepMs = options.stepMs;
+    const statePath = this.#besideHistory('forecaster-state.bin');
+    this.#forecasters = statePath === undefined ? undefined : new ForecasterState(statePath);
     this.#late = new LateWarm(parts, roster, options.stepMs, (message) => this.#tell('history', message));
     const { history, engine } = parts;
     if (options.shadow.length > 0)
@@ -137,6 +154,8 @@ export class Shift {
     await this.#stepping;
     await this.#keeping;
     await this.#keep();
+    await this.#keepForecasters(Number.POSITIVE_INFINITY, lastCopyMs);
+    await this.#forecasters?.settled();
     await this.#late.close();
     await this.#shadows?.close();
     await this.#parts.close().catch((error: unknown) => this.#report('close', error));
@@ -145,29 +164,55 @@ export class Shift {
   async #step(steps: number): Promise<void> {
     if (!this.#warm) {
       this.#warm = true;
-      try {
-        const warmed = await warmUp(this.#parts, this.#roster, this.#options.stepMs, this.#shadows);
-        if (warmed > 0) this.#tell('history', `forecasters warmed with ${warmed} steps of history`);
-      } catch (error) {
-        this.#tell('history', `warming failed: ${toErrorRecord(error, 'WORKER_FAILED').message}`);
-      }
+      await this.#warmUp();
     }
     try {
-      const report = await this.#loop.step(Date.now(), steps, this.withRows);
+      const nowMs = Date.now();
+      const report = await this.#loop.step(nowMs, steps, this.withRows);
+      this.#steppedMs = nowMs;
       if (report) {
         if (this.#shadows) report.shadows = this.#shadows.report();
         this.#hooks.onStep(report);
       }
       this.#keepSometimes();
+      if (performance.now() >= this.#forecastersDueMs)
+        await this.#keepForecasters(mostCopied, Math.max(leastCopyMs, this.#options.stepMs / 2));
     } catch (error) {
       this.#report('step', error);
     }
   }
 
-  /** Beside the history; undefined where that is in memory. */
-  get #statePath(): string | undefined {
+  async #warmUp(): Promise<void> {
+    try {
+      const { steps, restored, left } = await warmUp(
+        this.#parts,
+        this.#roster,
+        this.#options.stepMs,
+        this.#forecasters,
+        this.#shadows,
+        (error) => this.#tell('history', `${toErrorRecord(error, 'HISTORY_UNAVAILABLE').message}; the history must do`),
+      );
+      for (const name of left) this.#late.add(name);
+      if (restored)
+        this.#tell(
+          'history',
+          `forecasters go on from where they were, with ${restored.targets} of the ${restored.known} targets they knew ` +
+            `and ${steps} steps of history since`,
+        );
+      else if (steps > 0) this.#tell('history', `forecasters warmed with ${steps} steps of history`);
+    } catch (error) {
+      this.#tell('history', `warming failed: ${toErrorRecord(error, 'WORKER_FAILED').message}`);
+    }
+  }
+
+  /** Undefined where the history is in memory. */
+  #besideHistory(file: string): string | undefined {
     const { history } = this.#options;
-    return history === 'memory' ? undefined : join(history.path, 'controller-state.jsonl');
+    return history === 'memory' ? undefined : join(history.path, file);
+  }
+
+  get #statePath(): string | undefined {
+    return this.#besideHistory('controller-state.jsonl');
   }
 
   /** A state that cannot be read is told of and begun anew. */
@@ -188,16 +233,39 @@ export class Shift {
     });
   }
 
-  /** What cannot be written is told of once. */
   async #keep(): Promise<void> {
     if (this.#statePath === undefined) return;
     this.#keptAtMs = performance.now();
+    await this.#kept('state', writeState(this.#statePath, this.#loop.state(Date.now())));
+  }
+
+  /** Steps wait until what forecasters know is copied; the disk has the time until the next is due to take it. */
+  async #keepForecasters(mostBytes: number, mostMs: number): Promise<void> {
+    const nowMs = performance.now();
+    this.#forecastersDueMs = nowMs + retryMs;
+    // Before the first step there is nothing that an earlier controller did not know.
+    if (!this.#forecasters || this.#steppedMs === undefined) return;
+    const { engine } = this.#parts;
+    const limits = { bytes: mostBytes, ms: mostMs };
+    const copying = this.#forecasters.write(engine, this.#roster.slots, this.#steppedMs, limits);
+    const copied = await this.#kept('what forecasters know', copying);
+    if (!copied) return;
+    this.#forecastersDueMs = nowMs + Math.max(keepMs, copied.bytes / keptPerMs);
+    const kept = this.#kept('what forecasters know', copied.kept);
+    if (this.#ended) await kept;
+  }
+
+  /** What cannot be kept is told of once. */
+  async #kept<T>(what: string, work: Promise<T>): Promise<T | undefined> {
     try {
-      await writeState(this.#statePath, this.#loop.state(Date.now()));
-      this.#keepFails = false;
+      const result = await work;
+      this.#failing.delete(what);
+      return result;
     } catch (error) {
-      if (!this.#keepFails) this.#tell('history', `state not kept: ${toErrorRecord(error, 'WORKER_FAILED').message}`);
-      this.#keepFails = true;
+      const { message } = toErrorRecord(error, 'WORKER_FAILED');
+      if (!this.#failing.has(what)) this.#tell('history', `${what} not kept: ${message}`);
+      this.#failing.add(what);
+      return undefined;
     }
   }
 

@@ -1,4 +1,5 @@
 import { grown } from '../grown.js';
+import type { StateWalk } from './state-walk.js';
 
 /** Rows kept of each bin: the busiest in it. What else was asked for is taken for nothing. */
 const mostRows = 256;
@@ -51,6 +52,28 @@ export class BinnedDemand {
     this.#rows = 0;
     this.#count++;
     return true;
+  }
+
+  /** See `StateWalk`; what is put back is put into a new one with bins of the same length. */
+  walk(walk: StateWalk): void {
+    if (this.#sum.length < walk.size) this.#sum = grown(this.#sum, walk.size);
+    walk.rows(this.#sum, 1);
+    this.#rows = walk.number(this.#rows);
+    if (walk.isLoading) this.#rows = walk.size;
+    this.#steps = walk.count(this.#steps, this.#stepsPerBin);
+    this.#count = walk.number(this.#count);
+    const count = walk.count(this.#bins.length, this.#most);
+    for (let i = 0; i < count; i++) {
+      const entries = [...(this.#bins[i] ?? [])];
+      const size = walk.count(entries.length, mostRows);
+      const bin = new Map<number, number>();
+      for (let e = 0; e < size; e++) {
+        const row = walk.row(entries[e]?.[0] ?? 0);
+        const sum = walk.number(entries[e]?.[1] ?? 0);
+        if (row >= 0) bin.set(row, sum);
+      }
+      this.#bins[i] = bin;
+    }
   }
 
   reset(row: number): void {

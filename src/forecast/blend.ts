@@ -1,6 +1,7 @@
 import { grown } from '../grown.js';
 import { type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
 import type { LongRange } from './long-range.js';
+import type { StateWalk } from './state-walk.js';
 
 /** What the quantiles of a kind are multiplied by, as they may be too narrow or too wide. */
 const factors = [0.8, 1, 1.25] as const;
@@ -84,6 +85,42 @@ export class Blend {
   reset(row: number): void {
     if (row < this.#since.length) this.#since[row] = this.#steps;
     for (const { records } of this.#horizons) records.delete(row);
+  }
+
+  /** See `StateWalk`; what is put back is put into a new one with the same horizons and kinds. */
+  walk(walk: StateWalk): void {
+    this.#steps = walk.number(this.#steps);
+    if (this.#totals.length < walk.size) {
+      this.#totals = grown(this.#totals, walk.size);
+      this.#since = grown(this.#since, walk.size);
+    }
+    // What is open of rows that do not come back is no longer scored.
+    if (walk.isLoading) this.#since.fill(this.#steps);
+    walk.rows(this.#totals, 1);
+    walk.rows(this.#since, 1);
+    for (const { records, open: list } of this.#horizons) {
+      const entries = [...records];
+      const count = walk.count(entries.length, Number.POSITIVE_INFINITY);
+      records.clear();
+      for (let i = 0; i < count; i++) {
+        const row = walk.row(entries[i]?.[0] ?? 0);
+        const loss = walk.list(entries[i]?.[1].loss ?? []);
+        const scored = walk.number(entries[i]?.[1].scored ?? 0);
+        if (row >= 0) records.set(row, { loss, scored });
+      }
+      const opened = walk.count(list.length, mostOpen + 1);
+      for (let i = 0; i < opened; i++) {
+        const { step = 0, rows = [], totals = [], said = [] } = list[i] ?? {};
+        list[i] = {
+          step: walk.number(step),
+          rows: [...walk.list(rows)],
+          totals: walk.list(totals),
+          said: Float32Array.from(walk.list(said)),
+        };
+      }
+      // Forecasts that are open belong to the numbers of their rows.
+      if (!walk.inPlace) list.length = 0;
+    }
   }
 
   /**
@@ -182,7 +219,7 @@ export class Blend {
     const members = this.#members;
     const seconds = (this.#steps - open.step) * this.#stepS;
     open.rows.forEach((row, i) => {
-      if (this.#since[row]! > open.step) return;
+      if (this.#since[row]! >= open.step) return;
       const actual = (this.#totals[row]! - open.totals[i]!) / seconds;
       let record = horizon.records.get(row);
       if (!record) {

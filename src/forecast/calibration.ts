@@ -1,5 +1,6 @@
 import { grown } from '../grown.js';
 import { quantileCount, quantileLevels } from './forecaster.js';
+import type { StateWalk } from './state-walk.js';
 
 /** Log ratios of what came to a quantile are counted in so many equal bins, from e^−2.5 to e^2.5 times it. */
 const bins = 128;
@@ -99,6 +100,18 @@ export class Calibration {
     this.#seen.fill(0, from, to);
     this.#covered.fill(0, from * quantileCount, to * quantileCount);
     this.#excess.fill(0, from * quantileCount, to * quantileCount);
+  }
+
+  /** Between scorings. */
+  walk(walk: StateWalk): void {
+    for (const pool of this.#pools) {
+      pool.horizons = walk.number(pool.horizons);
+      pool.seen = walk.number(pool.seen);
+      for (const values of [pool.ratios, pool.coverage, pool.log]) walk.whole(values);
+    }
+    walk.rows(this.#covered, this.#horizons * quantileCount);
+    walk.rows(this.#seen, this.#horizons);
+    walk.rows(this.#excess, this.#horizons * quantileCount);
   }
 
   /** What to add to each quantile as a part of it, laid out as a frame; the array is replaced by `grow`. */

@@ -1,4 +1,5 @@
 import { quantileCount, quantileLevels } from './forecaster.js';
+import type { StateWalk } from './state-walk.js';
 import { relative } from './weights.js';
 
 /** What is combined beside the external forecasters: the mixture of all members, and that of the classical ones alone. */
@@ -73,6 +74,12 @@ export class Combination {
     this.#keep = Math.exp(-every / memorySteps);
     // Forecasts of spans that overlap see the same surprise: it would count so many times.
     this.#overlap = Math.max(1, steps / every);
+  }
+
+  /** Between scorings. */
+  walk(walk: StateWalk): void {
+    this.#scored = walk.number(this.#scored);
+    for (const values of [this.#weights, this.#regret, this.#loss, this.#variation]) walk.whole(values);
   }
 
   /**

@@ -8,10 +8,11 @@ import { Refiner } from '../learn/refiner.js';
 import { Trial } from '../learn/trial.js';
 import { LiveWatch } from '../learn/watch.js';
 import { Blend } from './blend.js';
+import { featureVersion } from './features.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
 import { LastValue } from './last.js';
 import { LongRange } from './long-range.js';
-import { LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
+import { fingerprint, LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
 import { Mixture, type Resolved } from './mixture.js';
 import { type EngineName, type FittedKind, fittedKinds } from './names.js';
 import {
@@ -21,6 +22,7 @@ import {
   RefinementSchedule,
   trainingStepCostMs,
 } from './schedule.js';
+import { StateWalk } from './state-walk.js';
 
 export type { EngineName } from './names.js';
 
@@ -71,6 +73,20 @@ export interface EngineOptions {
   onResolved?: (resolved: ResolvedForecasts) => void;
 }
 
+/** The forecasters beside the models. */
+interface Members {
+  mixture: Mixture;
+  longRange?: LongRange;
+  /** Of what is fitted into the mixture. */
+  blend?: Blend;
+}
+
+function walkMembers(walk: StateWalk, { mixture, longRange, blend }: Members): void {
+  mixture.walk(walk);
+  longRange?.walk(walk);
+  blend?.walk(walk);
+}
+
 /** Names by index in frames: what dominated a row's forecast. */
 const engineNames = ['classical', 'lstm', 'lstm-refined', 'ets', 'prophet'] as const;
 /** The forecasters that are fitted, of each engine that has any. */
@@ -100,9 +116,7 @@ export class ForecastEngine implements Forecaster {
   readonly #options: EngineOptions & { refine: boolean; refineCpuPart: number; seed: number; deterministic: boolean };
   readonly #lstm: LstmForecaster | undefined;
   readonly #weights: LstmWeights | undefined;
-  readonly #mixture: Mixture;
-  readonly #longRange: LongRange | undefined;
-  readonly #blend: Blend | undefined;
+  #members: Members;
   readonly #last: LastValue;
   readonly #recent: RecentDemand;
   readonly #schedule: RefinementSchedule;
@@ -110,6 +124,8 @@ export class ForecastEngine implements Forecaster {
   #refining: Promise<void> | undefined;
   readonly #lineage: Lineage | undefined;
   #watch: LiveWatch;
+  /** Rows that were given to others since what is known was last walked through to be kept. */
+  #forgotten = new Set<number>();
   /** What refinement came to, until the next step. */
   #refined: RefineResult | undefined;
   #trial: Trial | undefined;
@@ -173,21 +189,7 @@ export class ForecastEngine implements Forecaster {
     this.#weights = weights;
     this.#lineage = lineage;
     this.#watch = new LiveWatch(options);
-    this.#mixture = new Mixture({
-      stepMs: options.stepMs,
-      horizonsMs: options.horizonsMs,
-      externals: this.name === 'auto' && lstm ? 2 : 0,
-      seasonal: this.name !== 'ewma',
-      sleeps: options.sleeps ?? true,
-    });
-    const kinds = fittedKindsOf[this.name];
-    if (kinds && LongRange.appliesTo(options.horizonsMs)) {
-      const { stepMs, horizonsMs } = options;
-      const { deterministic } = this.#options;
-      const onEvent = (message: string) => this.#tell('engine', message);
-      this.#longRange = new LongRange({ kinds, stepMs, horizonsMs, deterministic, onEvent });
-      if (this.name === 'auto') this.#blend = new Blend(this.#longRange, stepMs, horizonsMs);
-    }
+    this.#members = this.#newMembers();
     this.#last = new LastValue(options.stepMs);
     this.#recent = new RecentDemand();
     this.#schedule = new RefinementSchedule({
@@ -228,11 +230,71 @@ export class ForecastEngine implements Forecaster {
 
   reset(row: number): void {
     for (const { rows } of this.#late) rows.delete(row);
-    this.#mixture.reset(row);
+    this.#forgotten.add(row);
+    const { mixture, longRange, blend } = this.#members;
+    mixture.reset(row);
     this.#lstm?.reset(row);
-    this.#longRange?.reset(row);
-    this.#blend?.reset(row);
+    longRange?.reset(row);
+    blend?.reset(row);
     this.#recent.reset(row);
+  }
+
+  /**
+   * What another engine must share with this one to go on from what this one knows: forecasters, model, steps and
+   * horizons. Undefined where nothing is to be known, as of the last value.
+   */
+  get likeness(): string | undefined {
+    if (this.name === 'last') return undefined;
+    const { stepMs, horizonsMs, sleeps = true } = this.#options;
+    const model = this.#weights && this.#lstm ? fingerprint(this.#weights.values) : 0;
+    return JSON.stringify({ engine: this.name, stepMs, horizonsMs, sleeps, model, features: featureVersion });
+  }
+
+  /**
+   * Walks through all that forecasts hang on, so that it can be kept: see `StateWalk`. It may be copied until the next step.
+   * What refinement has yet to learn from is not among it.
+   * @param rows to be kept, ascending; those nobody ever asked under need not be
+   * @returns undefined while a model is late; `forgotten`: rows that are reset from now on, to be left out
+   */
+  save(rows: Int32Array): { walk: StateWalk; forgotten: ReadonlySet<number> } | undefined {
+    if (this.#closed || this.#lstm?.isIdle === false) return undefined;
+    this.#forgotten = new Set();
+    const walk = StateWalk.saving(rows);
+    this.#walkModels(walk);
+    walkMembers(walk, this.#members);
+    return { walk, forgotten: this.#forgotten };
+  }
+
+  /** Whether a row has ever been asked under. */
+  knows(row: number): boolean {
+    return this.#members.mixture.knows(row);
+  }
+
+  /**
+   * Goes on from where an engine of the same likeness was, instead of from nothing. No step has been taken, and none
+   * may come in between.
+   * @param walk one that puts back
+   * @param read fills what it is given with the bytes that come next
+   * @throws what `read` throws; ForetokenError HISTORY_UNAVAILABLE if this is not such a state: it begins from nothing then
+   */
+  async restore(walk: StateWalk, read: (bytes: Uint8Array) => Promise<void>): Promise<void> {
+    const members = this.#newMembers();
+    try {
+      if (walk.size > this.#options.rows)
+        throw new ForetokenError('INVALID_ARGUMENT', `${walk.size} rows, of ${this.#options.rows} there can be`);
+      const found = this.#walkModels(walk);
+      walkMembers(walk, members);
+      await walk.load(read);
+      [this.#watch, this.#trial] = [found.watch, found.trial];
+      void this.#members.longRange?.close();
+      this.#members = members;
+    } catch (error) {
+      // The models' state is put back in place.
+      this.#lstm?.clear();
+      for (let last = (this.#lstm?.models.length ?? 0) - 1; last > (this.#lineage?.latest ? 1 : 0); last--)
+        this.#lstm!.dropModel(last);
+      throw error;
+    }
   }
 
   /**
@@ -240,12 +302,15 @@ export class ForecastEngine implements Forecaster {
    * no `step` may come in between.
    * @param rowOf row of a target, or undefined to leave it out
    * @param signal ends it early: what has been taken in stays
+   * @param known the first steps are known already, as what was `restore`d goes so far: only refinement is shown them.
+   * Default: nothing was restored
    * @returns steps taken in
    */
   async warm(
     matrix: DemandMatrix,
     rowOf: (target: string) => number | undefined,
     signal?: AbortSignal,
+    known?: number,
   ): Promise<number> {
     if (matrix.steps === 0 || matrix.stepMs !== this.#options.stepMs) return 0;
     const columns = matrix.targets.map((target) => {
@@ -257,7 +322,8 @@ export class ForecastEngine implements Forecaster {
     this.#fit(rows);
     const demand = new Float64Array(rows);
     const targets = columns.filter((row) => row !== undefined).length;
-    const forecasts = Math.max(leastWarmForecasts, Math.floor(warmForecasts / targets));
+    const fitting = Math.max(leastWarmForecasts, Math.floor(warmForecasts / targets));
+    const first = known ?? matrix.steps - fitting;
     let yieldedMs = performance.now();
     for (let step = 0; step < matrix.steps; step++) {
       if (this.#closed || signal?.aborted) return step;
@@ -268,8 +334,8 @@ export class ForecastEngine implements Forecaster {
       const clean = usable(demand, rows);
       this.#recent.push(clean, rows);
       try {
-        if (step >= matrix.steps - forecasts) await this.#forecast(clean, rows);
-        else await this.#takeIn(clean, rows);
+        if (step >= first) await this.#forecast(clean, rows);
+        else if (known === undefined) await this.#takeIn(clean, rows);
       } catch (error) {
         if (this.#closed) return step;
         throw error;
@@ -332,7 +398,7 @@ export class ForecastEngine implements Forecaster {
 
   /** Processor time that fitting ETS and Prophet took in their own thread so far, ms. */
   get fittingMs(): Partial<Record<FittedKind, number>> {
-    const { kinds, spentMs } = this.#longRange ?? { kinds: [], spentMs: [] };
+    const { kinds, spentMs } = this.#members.longRange ?? { kinds: [], spentMs: [] };
     return Object.fromEntries(kinds.map((kind, k) => [kind, spentMs[k]!]));
   }
 
@@ -351,7 +417,7 @@ export class ForecastEngine implements Forecaster {
 
   /** Losses so far of each kind of forecaster, pooled over rows, relative to mean demand; one entry per horizon. */
   scores(): ReturnType<Mixture['scores']> {
-    return this.#mixture.scores();
+    return this.#members.mixture.scores();
   }
 
   async close(): Promise<void> {
@@ -361,7 +427,7 @@ export class ForecastEngine implements Forecaster {
     await this.#refiner?.close();
     await this.#refining?.catch(() => {});
     await this.#writing;
-    await this.#longRange?.close();
+    await this.#members.longRange?.close();
     await this.#lstm?.close();
   }
 
@@ -375,7 +441,7 @@ export class ForecastEngine implements Forecaster {
     if (this.#late.length === 0 || this.#lstm?.isIdle === false) return;
     for (const { beside, rows, done } of this.#late.splice(0)) {
       for (const [row, from] of rows) {
-        this.#mixture.adopt(beside.#mixture, from, row);
+        this.#members.mixture.adopt(beside.#members.mixture, from, row);
         if (this.#lstm && beside.#lstm) this.#lstm.adopt(beside.#lstm, from, row);
       }
       done();
@@ -392,7 +458,8 @@ export class ForecastEngine implements Forecaster {
     const inferred = performance.now();
     const serving = this.#serving(frames);
     const external = this.name === 'auto' && this.#lstm ? [serving?.[0]?.quantiles, serving?.[1]?.quantiles] : [];
-    this.#mixture.predict(rows, external, this.#frame, this.#longRange && ((h) => this.#lookFar(h)));
+    const { mixture, longRange } = this.#members;
+    mixture.predict(rows, external, this.#frame, longRange && ((h) => this.#lookFar(h)));
     this.#spentMs.mix += performance.now() - inferred;
     return frames;
   }
@@ -406,10 +473,11 @@ export class ForecastEngine implements Forecaster {
     // The model computes in its own thread while this one scores what has become due.
     const inference = this.#infer(demand, rows);
     const began = performance.now();
-    this.#mixture.observe(demand, rows, onResolved, this.#longRange?.rows);
-    this.#blend?.observe(demand, rows);
+    const { mixture, longRange, blend } = this.#members;
+    mixture.observe(demand, rows, onResolved, longRange?.rows);
+    blend?.observe(demand, rows);
     this.#spentMs.score += performance.now() - began;
-    await this.#longRange?.observe(demand, rows);
+    await longRange?.observe(demand, rows);
     return inference;
   }
 
@@ -541,10 +609,11 @@ export class ForecastEngine implements Forecaster {
 
   /** Puts in what the fitted forecasters say about a horizon. */
   #lookFar(h: number): void {
-    const longRange = this.#longRange!;
+    const { longRange, blend } = this.#members;
+    if (!longRange) return;
     const first = engineNames.indexOf(longRange.kinds[0]!);
-    if (this.#blend) {
-      this.#blend.amend(this.#frame, h, first);
+    if (blend) {
+      blend.amend(this.#frame, h, first);
       return;
     }
     const horizon = longRange.horizons.indexOf(h);
@@ -571,6 +640,54 @@ export class ForecastEngine implements Forecaster {
         to.quantiles[i] = shipped[i]! + share * (refined[i]! - shipped[i]!);
       to.engine[at] = share < 0.5 ? 1 : 2;
     }
+  }
+
+  /** Classical forecasters and what is fitted, with nothing known. */
+  #newMembers(): Members {
+    const { stepMs, horizonsMs, deterministic, sleeps = true } = this.#options;
+    const mixture = new Mixture({
+      stepMs,
+      horizonsMs,
+      externals: this.name === 'auto' && this.#lstm ? 2 : 0,
+      seasonal: this.name !== 'ewma',
+      sleeps,
+    });
+    const kinds = fittedKindsOf[this.name];
+    if (!kinds || !LongRange.appliesTo(horizonsMs)) return { mixture };
+    const onEvent = (message: string) => this.#tell('engine', message);
+    const longRange = new LongRange({ kinds, stepMs, horizonsMs, deterministic, onEvent });
+    return this.name === 'auto'
+      ? { mixture, longRange, blend: new Blend(longRange, stepMs, horizonsMs) }
+      : { mixture, longRange };
+  }
+
+  /**
+   * The models, and how they have fared. What is put back is of use only beside the same refined model.
+   * @returns what there is, or what was put back
+   */
+  #walkModels(walk: StateWalk): { watch: LiveWatch; trial: Trial | undefined } {
+    const { isLoading } = walk;
+    const latest = this.#lineage?.latest;
+    const serving = latest ? fingerprint(latest.values) : 0;
+    const served = walk.number(serving);
+    let watch = isLoading ? new LiveWatch(this.#options) : this.#watch;
+    watch.walk(walk);
+    let trial = isLoading ? undefined : this.#trial;
+    if (walk.count(trial ? 1 : 0, 1) > 0) {
+      const values = Float32Array.from(walk.list(trial?.weights.values ?? []));
+      trial ??= new Trial({ ...this.#weights!, values }, this.#options);
+      trial.walk(walk);
+    }
+    if (isLoading && served !== serving) {
+      // The challenger may have been promoted since.
+      const promoted = trial && fingerprint(trial.weights.values) === serving;
+      watch = promoted ? trial!.challenger : new LiveWatch(this.#options);
+      trial = undefined;
+    }
+    if (isLoading && !this.#options.refine) trial = undefined;
+    if (isLoading && trial) this.#lstm?.addModel(engineNames[2], trial.weights);
+    this.#lstm?.walk(walk);
+    return { watch, trial };
   }
 
   #newFrame(rows: number): ForecastFrame {

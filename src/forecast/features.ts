@@ -1,4 +1,5 @@
 import { autocorrelate } from './autocorrelation.js';
+import type { StateWalk } from './state-walk.js';
 
 /** Raised whenever the features change meaning, order or number: weights fit one version only. */
 export const featureVersion = 2;
@@ -139,6 +140,12 @@ export class FeatureBank {
   /** The averages of the total demand; the array is the bank's own. */
   get total(): Float32Array {
     return this.#total;
+  }
+
+  walk(walk: StateWalk): void {
+    walk.whole(this.#total);
+    walk.rows(this.#state, fields);
+    walk.rows(this.#ring, ringSize);
   }
 
   readRow(row: number, out: Float32Array, offset: number): void {

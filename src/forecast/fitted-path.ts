@@ -1,4 +1,5 @@
 import { quantileCount } from './forecaster.js';
+import type { StateWalk } from './state-walk.js';
 
 /** How far ahead a fit looks, and how wrong it was; plain data, so that it may pass between threads. */
 export interface Fit {
@@ -36,6 +37,18 @@ export class FittedPath {
     this.#spread = spread;
     this.#sums = new Float64Array(points.length + 1);
     this.#sumUp();
+  }
+
+  /** See `StateWalk`. @returns the path, or the one that was written down */
+  static walk(walk: StateWalk, path: FittedPath | undefined): FittedPath {
+    const points = walk.list(path ? path.#points : []);
+    const reach = walk.list(path ? path.#reach : []);
+    const spread = walk.list(path ? path.#spread : []);
+    const known = walk.count(path ? path.#known : 0, points.length);
+    if (path) return path;
+    const put = new FittedPath({ points, reach, spread });
+    put.#known = known;
+    return put;
   }
 
   /** Bins still ahead. */

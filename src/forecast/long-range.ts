@@ -5,6 +5,7 @@ import type { FitResult, FitRound } from './fit-worker.js';
 import { FittedPath } from './fitted-path.js';
 import { quantileCount } from './forecaster.js';
 import type { FittedKind } from './names.js';
+import type { StateWalk } from './state-walk.js';
 
 /** Horizons below this, four bins, are left to forecasters that see every step, ms. */
 export const longRangeFromMs = 120_000;
@@ -127,6 +128,24 @@ export class LongRange {
     this.#round?.lost.add(row);
     for (const paths of this.#paths) paths.delete(row);
     this.#rows = this.#rows.filter((other) => other !== row);
+  }
+
+  /** See `StateWalk`; what is put back is put into a new one with the same options. A fit under way is begun anew. */
+  walk(walk: StateWalk): void {
+    this.#steps = walk.number(this.#steps);
+    this.#nextBin = walk.number(this.#round ? this.#demand.count : this.#nextBin);
+    this.#demand.walk(walk);
+    for (const paths of this.#paths) {
+      const entries = [...paths];
+      const count = walk.count(entries.length, Number.POSITIVE_INFINITY);
+      paths.clear();
+      for (let i = 0; i < count; i++) {
+        const row = walk.row(entries[i]?.[0] ?? 0);
+        const path = FittedPath.walk(walk, entries[i]?.[1]);
+        if (row >= 0) paths.set(row, path);
+      }
+    }
+    this.#listRows();
   }
 
   /** A fit under way is given up. */

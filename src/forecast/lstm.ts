@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { Piscina } from 'piscina';
 import { type ErrorRecord, ForetokenError, fromErrorRecord } from '../errors.js';
 import { type LstmWeights, type ModelShape, parameterCount, readWeights, sameShape } from '../learn/model.js';
@@ -8,6 +9,7 @@ import { modelsFolder, workerFile } from '../paths.js';
 import { FeatureBank, featureCount, featureVersion } from './features.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
 import { control, costs, type InferenceTask, type ModelMemory } from './inference-task.js';
+import type { StateWalk } from './state-walk.js';
 
 /** The model that ships with the package; its weights lie beside it, with `.weights.bin` for `.onnx`. */
 export const shippedModelPath: string = join(modelsFolder, 'foretoken-lstm.onnx');
@@ -33,6 +35,8 @@ export interface LstmOptions {
 /** A step that was handed over and is not known to be done. Its demand is shared: copying it to the thread takes longer. */
 type PendingStep = InferenceTask['steps'][number];
 
+/** The shipped model, the refined one, and its challenger. */
+const mostModels = 3;
 /** Steps whose memory is kept for later ones. */
 const mostSpare = 2;
 /** Steps kept for a worker that is late or has died. Beyond it the oldest are given up. */
@@ -244,6 +248,43 @@ export class LstmForecaster implements Forecaster {
     this.#resets = this.#resets.filter((reset) => reset !== row);
   }
 
+  /** Forgets all rows, and all of them together. While it is idle. */
+  clear(): void {
+    const { features, models } = this.#task;
+    for (const memory of [features, ...models.flatMap(({ h, c, quantiles }) => [h, c, quantiles])])
+      new Uint8Array(memory).fill(0);
+    this.#resets = [];
+  }
+
+  /**
+   * See `StateWalk`. While it is idle. States are put back into the models that have the weights they were made with; a
+   * model that was not there goes on from the first one's.
+   */
+  walk(walk: StateWalk): void {
+    const { models, rows, shape } = this.#task;
+    if (walk.size > rows) throw new ForetokenError('INVALID_ARGUMENT', `${walk.size} rows, of ${rows} there can be`);
+    this.#bank.walk(walk);
+    const prints = models.map(({ weights }) => fingerprint(new Float32Array(weights)));
+    const left = new Set(models.slice(1));
+    const count = walk.count(models.length, mostModels);
+    for (let i = 0; i < count; i++) {
+      const print = walk.number(prints[i] ?? 0);
+      const model = models[prints.indexOf(print)];
+      if (model) left.delete(model);
+      for (const key of ['h', 'c'] as const) {
+        const bytes = 4 * rows * shape.hidden;
+        walk.rows(new Float32Array(model?.[key] ?? new SharedArrayBuffer(bytes)), shape.hidden);
+      }
+    }
+    walk.afterwards(() => {
+      // What was to be forgotten was so before this.
+      this.#resets = [];
+      const [first] = models;
+      for (const model of left)
+        for (const key of ['h', 'c'] as const) new Float32Array(model[key]).set(new Float32Array(first![key]));
+    });
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -316,6 +357,9 @@ export class LstmForecaster implements Forecaster {
 
 /** More tokens a step than this would overflow float32 sums of squares. */
 const maxDemand = 1e15;
+
+/** Tells weights apart. */
+export const fingerprint = (values: Float32Array): number => crc32(values);
 
 const invalid = (name: string, expected: string, got: unknown): ForetokenError =>
   new ForetokenError('INVALID_OPTION', `${name} must be ${expected}, got ${String(got)}`);

@@ -1,7 +1,9 @@
+import { grown } from '../grown.js';
 import { Calibration } from './calibration.js';
 import { Combination, standIns } from './combination.js';
 import { type ForecastFrame, quantileCount } from './forecaster.js';
 import { awakeNow, type Draw, Sleepers } from './sleepers.js';
+import type { StateWalk } from './state-walk.js';
 import { baseCount, Streams } from './streams.js';
 import { ownRate, Weights } from './weights.js';
 
@@ -15,6 +17,8 @@ const mostPending = 10;
  */
 const manyRows = 1024;
 const turnsOf = (rows: number): number => (rows > manyRows ? 4 : 1);
+/** More rows than any table has. */
+const mostRows = 2 ** 31;
 /** Rows that count among all rows in one scoring. */
 const mostPooled = 512;
 /** The rows that count so in one turn or another. */
@@ -170,6 +174,56 @@ export class Mixture {
     this.#horizons.forEach(({ weights }, h) => void weights.adopt(other.#horizons[h]!.weights, from, row));
   }
 
+  /** Whether a row has ever been asked under. */
+  knows(row: number): boolean {
+    return row < this.#streams.size && this.#streams.lastActive[row]! >= 0;
+  }
+
+  /** See `StateWalk`. Between steps; what is put back is put into a new one of the same horizons and members. */
+  walk(walk: StateWalk): void {
+    this.#streams.steps = walk.number(this.#streams.steps);
+    this.#grow(walk.size);
+    this.#streams.walk(walk);
+    this.#sleepers.walk(walk);
+    for (const calibration of this.#calibrations) calibration.walk(walk);
+    for (const horizon of this.#horizons) {
+      horizon.weights.walk(walk);
+      horizon.combination?.walk(walk);
+      this.#walkOpen(walk, horizon);
+    }
+  }
+
+  /** Forecasts that are open belong to the numbers of their rows: where some have others now, they are given up. */
+  #walkOpen(walk: StateWalk, horizon: Horizon): void {
+    const { open: list, combination } = horizon;
+    const count = walk.count(list.length, mostPending + 1);
+    const length = quantileCount * (combination?.members ?? 0);
+    for (let i = 0; i < count; i++) {
+      const open = this.#roomy(list[i] ?? this.#newOpen());
+      list[i] = open;
+      open.step = walk.number(open.step);
+      open.rows = walk.count(open.rows, mostRows);
+      open.turns = walk.count(open.turns, turnsOf(mostRows));
+      open.first = walk.count(open.first, open.turns);
+      const turn = { every: open.turns, first: open.first };
+      const said = new Pooled(open.rows, open.first).count * length;
+      if (open.said.length < said) open.said = new Float32Array(said);
+      walk.whole(open.said.subarray(0, said));
+      for (const values of [open.total, open.context, open.kind, open.engine]) walk.rows(values, 1, turn);
+      walk.rows(open.bases, baseCount, turn);
+      for (const values of [open.raw, open.quantiles]) walk.rows(values, quantileCount, turn);
+      for (let e = 0; e < this.#externals; e++) {
+        const has = walk.number(open.externals[e] ? 1 : 0) === 1;
+        const external = has ? (open.externals[e] ?? new Float32Array(open.raw.length)) : undefined;
+        open.externals[e] = external;
+        if (external) walk.rows(external, quantileCount, turn);
+      }
+    }
+    walk.afterwards(() => {
+      if (!walk.inPlace) list.length = 0;
+    });
+  }
+
   /**
    * Takes in a step's demand, tokens per row, and scores what has become due.
    * @param kept rows that stay awake, because `amend` changes what is forecast for them; ascending
@@ -293,22 +347,7 @@ export class Mixture {
     const leastAge = this.#calibrations[steady].leastAge(h);
     const least = leastActivity / horizon.steps;
     let open = horizon.spare.pop();
-    if (!open || open.total.length < size)
-      open = {
-        step: 0,
-        rows: 0,
-        turns: 1,
-        first: 0,
-        total: new Float64Array(size),
-        context: new Uint8Array(size),
-        kind: new Uint8Array(size),
-        bases: new Float32Array(size * baseCount),
-        externals: [],
-        said: new Float32Array(0),
-        raw: new Float32Array(size * quantileCount),
-        quantiles: new Float32Array(size * quantileCount),
-        engine: new Uint8Array(size),
-      };
+    if (!open || open.total.length < size) open = this.#newOpen();
     open.step = steps;
     open.rows = rows;
     open.turns = turnsOf(rows);
@@ -346,6 +385,42 @@ export class Mixture {
     horizon.open.push(open);
   }
 
+  /** Forecasts that were made before the table grew, with room for the rows there are. */
+  #roomy(open: Open): Open {
+    const { size } = this.#streams;
+    if (open.total.length >= size) return open;
+    return {
+      ...open,
+      total: grown(open.total, size),
+      context: grown(open.context, size),
+      kind: grown(open.kind, size),
+      bases: grown(open.bases, size * baseCount),
+      externals: open.externals.map((external) => external && grown(external, size * quantileCount)),
+      raw: grown(open.raw, size * quantileCount),
+      quantiles: grown(open.quantiles, size * quantileCount),
+      engine: grown(open.engine, size),
+    };
+  }
+
+  #newOpen(): Open {
+    const { size } = this.#streams;
+    return {
+      step: 0,
+      rows: 0,
+      turns: 1,
+      first: 0,
+      total: new Float64Array(size),
+      context: new Uint8Array(size),
+      kind: new Uint8Array(size),
+      bases: new Float32Array(size * baseCount),
+      externals: [],
+      said: new Float32Array(0),
+      raw: new Float32Array(size * quantileCount),
+      quantiles: new Float32Array(size * quantileCount),
+      engine: new Uint8Array(size),
+    };
+  }
+
   #score(h: number, open: Open, onResolved?: (resolved: Resolved) => void): void {
     const { steps, total, scale, since, lastActive } = this.#streams;
     const seconds = (steps - open.step) * this.#stepS;
@@ -364,7 +439,7 @@ export class Mixture {
       const actual = (total[row]! - open.total[row]!) / seconds;
       this.#actual[row] = actual;
       // A row that was given to another target meanwhile, or never had any demand, teaches nothing.
-      if (lastActive[row]! < 0 || since[row]! > open.step) continue;
+      if (lastActive[row]! < 0 || since[row]! >= open.step) continue;
       const index = pooled.indexOf(row);
       if (index >= 0) combination?.score(actual, scale[row]!, open.said, index * length, open.raw, row * quantileCount);
       weights.score(

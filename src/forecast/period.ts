@@ -1,5 +1,6 @@
 import { grown } from '../grown.js';
 import { autocorrelate } from './autocorrelation.js';
+import type { StateWalk } from './state-walk.js';
 
 /** Steps of demand kept per row: two turns of the longest period that can be found. */
 export const ringSteps = 512;
@@ -50,6 +51,15 @@ export class Periods {
     this.#period[row] = other.#period[from]!;
     this.#seen[row] = other.#seen[from]!;
     this.#sum[row] = other.#sum[from]!;
+  }
+
+  walk(walk: StateWalk): void {
+    this.#next = walk.number(this.#next);
+    this.#at = walk.count(this.#at, ringSteps - 1);
+    walk.rows(this.#ring, ringSteps);
+    walk.rows(this.#period, 1);
+    walk.rows(this.#seen, 1);
+    walk.rows(this.#sum, 1);
   }
 
   /** @param awake the rows to look at, where others have had no demand for the whole ring. Default: all */

@@ -1,5 +1,6 @@
 import { grown } from '../grown.js';
 import { forgetAfterSteps } from './features.js';
+import type { StateWalk } from './state-walk.js';
 
 /**
  * Steps without demand, beyond the longest horizon, after which a row sleeps. By then the LSTM has forgotten it, and the
@@ -50,6 +51,12 @@ export class Sleepers {
     since.set(this.asleepSince);
     this.asleepSince = since;
     this.#awake = grown(this.#awake, size);
+  }
+
+  walk(walk: StateWalk): void {
+    this.#every = walk.number(this.#every);
+    this.#drawnAt = walk.number(this.#drawnAt);
+    walk.rows(this.asleepSince, 1);
   }
 
   /**

@@ -1,5 +1,6 @@
 import { grown } from '../grown.js';
 import { Periods } from './period.js';
+import type { StateWalk } from './state-walk.js';
 
 /** Spans of the moving averages, steps; 1 is the last value. */
 export const ewmaSpans = [1, 2, 5, 10, 30, 60, 300] as const;
@@ -91,6 +92,15 @@ export class Streams {
     this.since[row] = Math.max(0, other.since[from]! - back);
     this.lastActive[row] = other.lastActive[from]! < 0 ? -1 : Math.max(0, other.lastActive[from]! - back);
     if (this.#useSeasonal) this.#periods.adopt(other.#periods, from, row);
+  }
+
+  /** See `StateWalk`; `steps` has been walked before there was room for the rows. */
+  walk(walk: StateWalk): void {
+    for (const values of [this.total, this.scale, this.since, this.lastActive, this.activity]) walk.rows(values, 1);
+    walk.rows(this.#average, ewmaSpans.length);
+    walk.rows(this.#level, 1);
+    walk.rows(this.#trend, 1);
+    if (this.#useSeasonal) this.#periods.walk(walk);
   }
 
   /**

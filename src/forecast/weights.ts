@@ -1,5 +1,6 @@
 import { grown } from '../grown.js';
 import { quantileCount, quantileLevels } from './forecaster.js';
+import type { StateWalk } from './state-walk.js';
 import { baseCount, contexts, seasonalBase } from './streams.js';
 
 /** What a base is multiplied by to stand for a quantile, per level. */
@@ -168,6 +169,19 @@ export class Weights {
     this.reset(row);
     this.#own.set(other.#own.subarray(from * this.members, (from + 1) * this.members), row * this.members);
     this.#seen[row] = other.#seen[from]!;
+  }
+
+  /** Between scorings. */
+  walk(walk: StateWalk): void {
+    this.#scorings = walk.number(this.#scorings);
+    for (const values of [this.#loss, this.#pooledExcess, this.#frequency, ...this.#silentExcess, ...this.#pooledParts])
+      walk.whole(values);
+    walk.rows(this.#own, this.members);
+    walk.rows(this.#seen, 1);
+    for (let c = 0; c < contexts; c++) {
+      walk.rows(this.#parts[c]!, quantileCount * this.#stride);
+      walk.rows(this.#setAt[c]!, 1);
+    }
   }
 
   /**

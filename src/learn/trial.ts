@@ -1,3 +1,4 @@
+import type { StateWalk } from '../forecast/state-walk.js';
 import type { LstmWeights } from './model.js';
 import { LiveWatch } from './watch.js';
 
@@ -37,6 +38,13 @@ export class Trial {
     this.steps++;
     this.#champion.step(demand, rows, shipped, champion);
     this.challenger.step(demand, rows, shipped, challenger);
+  }
+
+  /** See `StateWalk`. */
+  walk(walk: StateWalk): void {
+    this.steps = walk.number(this.steps);
+    this.#champion.walk(walk);
+    this.challenger.walk(walk);
   }
 
   get isOver(): boolean {

@@ -1,4 +1,5 @@
 import { quantileCount, quantileLevels } from '../forecast/forecaster.js';
+import type { StateWalk } from '../forecast/state-walk.js';
 import { grown } from '../grown.js';
 import { type Comparison, compare } from './gate.js';
 import { pinball } from './pinball.js';
@@ -97,6 +98,42 @@ export class LiveWatch {
       if (this.#steps % horizon.every === 0) this.#hold(horizon, h, rows, shipped, refined);
       if (this.#steps % blockSteps === 0) closeBlock(horizon);
     });
+  }
+
+  /** See `StateWalk`; what is put back is put into a new one of the same horizons. */
+  walk(walk: StateWalk): void {
+    this.#steps = walk.number(this.#steps);
+    if (this.#totals.length < walk.size) this.#totals = grown(this.#totals, walk.size);
+    walk.rows(this.#totals, 1);
+    for (const horizon of this.#horizons) {
+      walk.whole(horizon.losses);
+      walk.whole(horizon.now);
+      horizon.past = horizon.past.map((losses) => [...walk.list(losses)]);
+      const { open: list } = horizon;
+      const count = walk.count(list.length, mostOpen + 1);
+      for (let i = 0; i < count; i++) {
+        const open = list[i];
+        const length = walk.count(open?.totals.length ?? 0, mostRows);
+        list[i] = {
+          step: walk.number(open?.step ?? 0),
+          every: walk.number(open?.every ?? 0),
+          totals: open?.totals ?? new Float64Array(length),
+          said: open?.said ?? [new Float32Array(2 * length), new Float32Array(2 * length)],
+        };
+        for (const values of [list[i]!.totals, ...list[i]!.said]) walk.whole(values);
+      }
+      walk.afterwards(() => {
+        // Forecasts that are open belong to the numbers of their rows.
+        if (!walk.inPlace) list.length = 0;
+        // Rows nobody had any more begin anew.
+        for (const { every, totals, said } of list)
+          for (let i = 0; i < totals.length; i++) {
+            if (walk.has(i * every)) continue;
+            totals[i] = 0;
+            for (const quantiles of said) quantiles.fill(0, 2 * i, 2 * i + 2);
+          }
+      });
+    }
   }
 
   /**

@@ -152,10 +152,22 @@ describe('what a controller has learnt', () => {
     const child = fileURLToPath(new URL('./child.js', import.meta.url));
     const running = spawn(process.execPath, [child, 'run', path], { stdio: ['ignore', 'ignore', 'inherit'] });
     onTestFinished(() => void running.kill('SIGKILL'));
-    const file = join(path, 'controller-state.jsonl');
-    while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 100));
+    const files = ['controller-state.jsonl', 'forecaster-state.bin'].map((name) => join(path, name));
+    while (!files.every(existsSync)) await new Promise((resolve) => setTimeout(resolve, 100));
     running.kill('SIGKILL');
     await once(running, 'exit');
-    expect(await readState(file)).toMatchObject({ stepMs: 100 });
+    expect(await readState(files[0]!)).toMatchObject({ stepMs: 100 });
+    const { foretoken, events } = await openWith({
+      ratePerSec: 100_000,
+      engine: 'auto',
+      stepMs: 100,
+      horizonsMs: [500],
+      history: { path },
+    });
+    foretoken.addTargets(Array.from({ length: 500 }, (_, i) => ({ name: `t${i}` })));
+    await report(foretoken, () => true);
+    expect(events.map(({ message }) => message)).toContainEqual(
+      expect.stringContaining('with 500 of the 500 targets they knew'),
+    );
   }, 60_000);
 });

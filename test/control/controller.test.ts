@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -190,7 +190,7 @@ describe('a history that cannot be opened', () => {
 });
 
 describe('a history on disk', () => {
-  it('can be read after closing, and warms the forecasters of the next run', async () => {
+  it('can be read after closing, and the forecasters of the next run go on from where they were', async () => {
     const path = folder();
     const first = await openWith({ history: { path } });
     expect(first.foretoken.historyLocation).toContain(path);
@@ -233,8 +233,54 @@ describe('a history on disk', () => {
     expect(q90.get('a')).toBeGreaterThan(1);
     expect(q90.get('other')).toBe(0);
     expect(second.events.filter(({ kind }) => kind === 'history')).toMatchObject([
-      { message: expect.stringContaining('warmed') },
+      { message: expect.stringMatching(/^forecasters go on from where they were, with 1 of the 1 targets they knew/) },
     ]);
+  });
+
+  it('does where what forecasters knew cannot be taken up, and tells once that it cannot be kept', async () => {
+    const path = folder();
+    const first = await openWith({ history: { path } });
+    const a = first.foretoken.addTarget('a');
+    let steps = 0;
+    await report(
+      first.foretoken,
+      () => a.tryAcquire(),
+      () => ++steps >= 4,
+    );
+    await first.foretoken.close();
+    writeFileSync(join(path, 'forecaster-state.bin'), 'something else');
+    mkdirSync(join(path, 'forecaster-state.bin.new'));
+
+    const second = await openWith({ history: { path } });
+    const again = second.foretoken.addTarget('a');
+    await report(
+      second.foretoken,
+      () => again.tryAcquire(),
+      ({ demandTokens }) => demandTokens > 0,
+    );
+    await second.foretoken.close();
+    expect(second.events.filter(({ kind }) => kind === 'history')).toMatchObject([
+      { message: expect.stringMatching(/forecaster-state.bin cannot be taken up: .*; the history must do/) },
+      { message: expect.stringContaining('warmed') },
+      { message: expect.stringContaining('what forecasters know not kept: EISDIR') },
+    ]);
+  });
+
+  it('is what a run that ends before its first step leaves as it was', async () => {
+    const path = folder();
+    const first = await openWith({ history: { path } });
+    const a = first.foretoken.addTarget('a');
+    await report(
+      first.foretoken,
+      () => a.tryAcquire(),
+      ({ demandTokens }) => demandTokens > 0,
+    );
+    await first.foretoken.close();
+    const before = readFileSync(join(path, 'forecaster-state.bin'));
+    const second = await openWith({ history: { path }, stepMs: 5_000, horizonsMs: [5_000] });
+    second.foretoken.addTarget('a');
+    await second.foretoken.close();
+    expect(readFileSync(join(path, 'forecaster-state.bin')).equals(before)).toBe(true);
   });
 
   it('warms targets that are added while steps go on', async () => {
@@ -267,6 +313,7 @@ describe('a history on disk', () => {
     // Told once the step that took it over has gone.
     await vi.waitFor(() =>
       expect(second.events.filter(({ kind }) => kind === 'history')).toMatchObject([
+        { message: expect.stringContaining('with 0 of the 1 targets they knew') },
         { message: 'forecasters warmed with the history of 1 added targets' },
       ]),
     );

@@ -1,0 +1,239 @@
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { endianness } from 'node:os';
+import { crc32 } from 'node:zlib';
+import { ForetokenError } from '../errors.js';
+import type { ForecastEngine } from '../forecast/engine.js';
+import { StateWalk } from '../forecast/state-walk.js';
+
+/** Raised whenever what is walked through, its order or what it means changes; a test tells when that is due. */
+export const stateVersion = 1;
+
+/**
+ * What a file says of itself. It lies behind the state, as all of it is known only then: the walk's numbers, this as JSON,
+ * and at the very end `tailBytes` that say how long each part is.
+ */
+interface Head {
+  version: number;
+  /** The order of bytes, and what the forecasters must share: see `ForecastEngine.likeness`. */
+  likeness: string;
+  /** End of the last step that was taken in, Unix ms. */
+  timeMs: number;
+  /** Rows by ascending number, and whose they were; null: nobody's by the end. */
+  rows: number[];
+  names: (string | null)[];
+  /** Checksum of the state. */
+  stateCrc: number;
+}
+
+const magic = new TextEncoder().encode('FTSTATE\n');
+/** Bytes of the state (float64), how many numbers, bytes of JSON, checksum of both (uint32 each), padding, magic. */
+const tailBytes = 32;
+const places = { state: 0, numbers: 8, json: 12, crc: 16, magic: 24 } as const;
+const mostHeadBytes = 2 ** 28;
+
+/** State that has been copied out of the forecasters: steps may go on. */
+export interface Copied {
+  bytes: number;
+  /** Settles when it is safe on disk, in place of the one before. Rejects with what the file system says. */
+  kept: Promise<void>;
+}
+
+/**
+ * All that the forecasts of a controller hang on, in a file beside its history, so that the next controller goes on as if
+ * there had been no end. A file is whole or the one before. Binary, about 11 KiB a target and more the more horizons there are.
+ */
+export class ForecasterState {
+  readonly #path: string;
+  #writing: Promise<unknown> | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /**
+   * Copies the state to a file beside its place, and then moves it in. Between steps: until it has resolved, none may come.
+   * @param targets names and rows
+   * @param timeMs end of the last step, Unix ms
+   * @param limits a larger state is not begun; one that takes longer to copy is given up
+   * @returns undefined where there is nothing to be kept, it is too large, a model is late, or an earlier file is not done yet
+   * @throws what the file system says
+   */
+  async write(
+    engine: ForecastEngine,
+    targets: Iterable<readonly [string, number]>,
+    timeMs: number,
+    limits: { bytes: number; ms: number },
+  ): Promise<Copied | undefined> {
+    const likeness = likenessOf(engine);
+    if (likeness === undefined || this.#writing) return undefined;
+    const known = [...targets].filter(([, row]) => engine.knows(row)).sort((a, b) => a[1] - b[1]);
+    const saving = engine.save(Int32Array.from(known, ([, row]) => row));
+    if (!saving || known.length === 0) return undefined;
+    const { walk, forgotten } = saving;
+    const bytes = walk.byteLength;
+    if (bytes > limits.bytes) return undefined;
+    const beside = `${this.#path}.new`;
+    const file = await open(beside, 'w', 0o600);
+    const end = new AbortController();
+    const copying = this.#copy(file, walk, end.signal);
+    try {
+      const stateCrc = await within(limits.ms, copying, 'copying the state of forecasters');
+      const rows = known.map(([, row]) => row);
+      const names = known.map(([name, row]) => (forgotten.has(row) ? null : name));
+      const head: Head = { version: stateVersion, likeness, timeMs, rows, names, stateCrc };
+      const kept = this.#finish(file, bytes, head, walk.numbers);
+      this.#writing = kept.catch(() => {}).finally(() => this.#done());
+      return { bytes, kept };
+    } catch (error) {
+      end.abort();
+      // What the disk still does is waited for before the next one is begun, not here.
+      this.#writing = copying
+        .catch(() => {})
+        .then(() => this.#discard(file))
+        .finally(() => this.#done());
+      throw error;
+    }
+  }
+
+  /** Waits until a file that is being written is done. */
+  async settled(): Promise<void> {
+    await this.#writing;
+  }
+
+  /**
+   * Puts the state back into an engine that has taken no step.
+   * @param rowOf row of a target now, or undefined
+   * @param isOfUse whether a state of that time, Unix ms, is to be put back
+   * @returns its time, targets it is of, and those of them that are there; undefined where there is none of use
+   * @throws ForetokenError HISTORY_UNAVAILABLE saying why it cannot be used; the engine begins from nothing then
+   */
+  async read(
+    engine: ForecastEngine,
+    rowOf: (target: string) => number | undefined,
+    isOfUse: (timeMs: number) => boolean = () => true,
+  ): Promise<{ timeMs: number; known: number; targets: number } | undefined> {
+    const likeness = likenessOf(engine);
+    if (likeness === undefined) return undefined;
+    let file: FileHandle;
+    try {
+      file = await open(this.#path, 'r');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw this.#refused(reasonOf(error));
+    }
+    try {
+      const { head, numbers, bytes } = await this.#readHead(file);
+      if (head.likeness !== likeness) throw this.#refused('it is of other forecasters, horizons or steps');
+      if (!isOfUse(head.timeMs)) return undefined;
+      const to = Int32Array.from(head.names, (name) => (name === null ? -1 : (rowOf(name) ?? -1)));
+      const walk = StateWalk.loading(numbers, Int32Array.from(head.rows), to, bytes);
+      let at = 0;
+      let crc = 0;
+      await engine.restore(walk, async (block) => {
+        await readFully(file, block, at);
+        at += block.byteLength;
+        crc = crc32(block, crc);
+        if (at === bytes && crc !== head.stateCrc) throw this.#refused('it has changed since it was written');
+      });
+      return { timeMs: head.timeMs, known: to.length, targets: to.filter((row) => row >= 0).length };
+    } catch (error) {
+      if (error instanceof ForetokenError && error.message.startsWith(this.#path)) throw error;
+      throw this.#refused(reasonOf(error));
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** @returns the checksum */
+  async #copy(file: FileHandle, walk: StateWalk, signal: AbortSignal): Promise<number> {
+    let crc = 0;
+    for (const block of walk.save()) {
+      signal.throwIfAborted();
+      crc = crc32(block, crc);
+      await file.writeFile(block);
+    }
+    return crc;
+  }
+
+  async #finish(file: FileHandle, bytes: number, head: Head, numbers: Float64Array): Promise<void> {
+    try {
+      const json = new TextEncoder().encode(JSON.stringify(head));
+      const tail = new DataView(new ArrayBuffer(tailBytes));
+      tail.setFloat64(places.state, bytes, true);
+      tail.setUint32(places.numbers, numbers.length, true);
+      tail.setUint32(places.json, json.length, true);
+      tail.setUint32(places.crc, crc32(json, crc32(numbers)), true);
+      const end = new Uint8Array(tail.buffer);
+      end.set(magic, places.magic);
+      for (const part of [new Uint8Array(numbers.buffer), json, end]) await file.writeFile(part);
+      await file.sync();
+    } catch (error) {
+      await this.#discard(file);
+      throw error;
+    }
+    await file.close();
+    await rename(`${this.#path}.new`, this.#path);
+  }
+
+  /** A file that was not finished would take the room that others need. */
+  async #discard(file: FileHandle): Promise<void> {
+    await file.close().catch(() => {});
+    await rm(`${this.#path}.new`, { force: true }).catch(() => {});
+  }
+
+  #done(): void {
+    this.#writing = undefined;
+  }
+
+  async #readHead(file: FileHandle): Promise<{ head: Head; numbers: Float64Array; bytes: number }> {
+    const { size } = await file.stat();
+    const end = new Uint8Array(tailBytes);
+    if (size >= tailBytes) await readFully(file, end, size - tailBytes);
+    if (magic.some((byte, i) => end[places.magic + i] !== byte))
+      throw this.#refused('it is something else, or cut off');
+    const tail = new DataView(end.buffer);
+    const bytes = tail.getFloat64(places.state, true);
+    const count = tail.getUint32(places.numbers, true);
+    const length = tail.getUint32(places.json, true);
+    if (8 * count + length > mostHeadBytes || bytes + 8 * count + length + tailBytes !== size)
+      throw this.#refused('its parts do not fit together');
+    const numbers = new Float64Array(count);
+    const json = new Uint8Array(length);
+    await readFully(file, new Uint8Array(numbers.buffer), bytes);
+    await readFully(file, json, bytes + 8 * count);
+    if (crc32(json, crc32(numbers)) !== tail.getUint32(places.crc, true))
+      throw this.#refused('it has changed since it was written');
+    const head = JSON.parse(new TextDecoder().decode(json)) as Head;
+    if (head.version !== stateVersion) throw this.#refused(`it is of version ${head.version}, not ${stateVersion}`);
+    return { head, numbers, bytes };
+  }
+
+  #refused(reason: string): ForetokenError {
+    return new ForetokenError('HISTORY_UNAVAILABLE', `${this.#path} cannot be taken up: ${reason}`);
+  }
+}
+
+const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+const likenessOf = (engine: ForecastEngine): string | undefined =>
+  engine.likeness === undefined ? undefined : `${endianness()} ${engine.likeness}`;
+
+async function readFully(file: FileHandle, bytes: Uint8Array, from: number): Promise<void> {
+  for (let at = 0; at < bytes.byteLength; ) {
+    const { bytesRead } = await file.read(bytes, at, bytes.byteLength - at, from + at);
+    if (bytesRead === 0) throw new Error('it is cut off');
+    at += bytesRead;
+  }
+}
+
+async function within<T>(mostMs: number, work: Promise<T>, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} took more than ${mostMs} ms`)), mostMs);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

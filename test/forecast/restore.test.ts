@@ -1,0 +1,232 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { type EngineEvent, type EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
+import { quantileCount } from '../../src/forecast/forecaster.js';
+import { Sleepers } from '../../src/forecast/sleepers.js';
+import { StateWalk } from '../../src/forecast/state-walk.js';
+import { onOff, poisson, type Series } from './series.js';
+
+const opened: ForecastEngine[] = [];
+afterEach(async () => {
+  for (const engine of opened.splice(0)) await engine.close();
+});
+
+async function openWith(options: Partial<EngineOptions> = {}) {
+  const events: EngineEvent[] = [];
+  const engine = await ForecastEngine.open({
+    rows: 64,
+    stepMs: 1000,
+    horizonsMs: [5_000, 30_000, 300_000],
+    refine: false,
+    deterministic: true,
+    onEvent: (event) => events.push(event),
+    ...options,
+  });
+  opened.push(engine);
+  return { engine, events };
+}
+
+async function run(engine: ForecastEngine, series: Series): Promise<Float32Array[]> {
+  const frames: Float32Array[] = [];
+  for (const demand of series) {
+    const { quantiles, horizonsMs } = await engine.step(Float64Array.from(demand), demand.length);
+    frames.push(quantiles.slice(0, demand.length * horizonsMs.length * quantileCount));
+  }
+  return frames;
+}
+
+/** What an engine knows, as bytes, and a walk that puts them back. */
+function keep(engine: ForecastEngine, rows: number) {
+  const known = Int32Array.from({ length: rows }, (_, row) => row).filter((row) => engine.knows(row));
+  const { walk } = engine.save(known)!;
+  const bytes = Buffer.concat(Array.from(walk.save(), (block) => Buffer.from(block)));
+  return {
+    bytes,
+    putBack: async (other: ForecastEngine, rowOf: (row: number) => number = (row) => row) => {
+      let at = 0;
+      await other.restore(StateWalk.loading(walk.numbers, known, known.map(rowOf), bytes.length), async (block) => {
+        block.set(bytes.subarray(at, at + block.length));
+        at += block.length;
+      });
+    },
+  };
+}
+
+/** Rhythms, bursts out of silence and rows that nobody asks under, side by side. */
+const mixed = (steps: number, rows: number): Series => {
+  const [bursts, calm] = [
+    onOff(steps, rows, 7),
+    poisson(steps, rows, 8, (step, row) => ((step + row) % 13 < 3 ? 50 : 1)),
+  ];
+  return bursts.map((demand, step) =>
+    demand.map((value, row) => (row % 7 === 6 ? 0 : row % 2 ? value : calm[step]![row]!)),
+  );
+};
+
+describe('an engine that goes on from where another was', () => {
+  it.each(['auto', 'lstm', 'ewma', 'ets', 'prophet'] as const)(
+    'forecasts the same to the bit (%s)',
+    async (name) => {
+      // Two rounds of fitting have gone by: 30 bins of 30 s before the first.
+      const steps = name === 'lstm' || name === 'ewma' ? 400 : 1000;
+      const series = mixed(steps + 330, 12);
+      const { engine: never } = await openWith({ engine: name });
+      await run(never, series.slice(0, steps));
+      const { putBack } = keep(never, 12);
+      const { engine: restarted } = await openWith({ engine: name });
+      await putBack(restarted);
+      // Until what is open at the longest horizon has been scored, and some steps more.
+      expect(await run(restarted, series.slice(steps))).toEqual(await run(never, series.slice(steps)));
+      expect(restarted.scores()).toEqual(never.scores());
+      expect(restarted.likeness).toBe(never.likeness);
+    },
+    30_000,
+  );
+
+  /** To compare large ones without a list of what differs. */
+  const same = (a: Float32Array[], b: Float32Array[]) =>
+    a.every(({ buffer }, i) => Buffer.from(buffer).equals(Buffer.from(b[i]!.buffer)));
+
+  it('does so in a large table, where rows take turns', async () => {
+    const rows = 1100;
+    const series = mixed(140, rows);
+    const { engine: never } = await openWith({ rows });
+    const { engine: restarted } = await openWith({ rows });
+    await run(never, series.slice(0, 100));
+    await keep(never, rows).putBack(restarted);
+    expect(same(await run(never, series.slice(100)), await run(restarted, series.slice(100)))).toBe(true);
+  });
+
+  it('does so where most rows sleep, and when they wake', async () => {
+    const rousing = vi.spyOn(Sleepers.prototype, 'rouse');
+    onTestFinished(() => rousing.mockRestore());
+    const rows = 2100;
+    // One in eight goes on asking.
+    const series: Series = Array.from({ length: 2180 }, (_, step) =>
+      Array.from({ length: rows }, (__, row) => (step < 9 || row % 8 === 0 ? (step * 31 + row * 17) % 23 : 0)),
+    );
+    for (const demand of series.slice(2140)) demand.fill(3, 2000);
+    const options = { engine: 'ewma', rows, horizonsMs: [5_000, 12_000] } as const;
+    const { engine: never } = await openWith(options);
+    const { engine: restarted } = await openWith(options);
+    await run(never, series.slice(0, 2130));
+    await keep(never, rows).putBack(restarted);
+    const [expected, got] = [await run(never, series.slice(2130)), await run(restarted, series.slice(2130))];
+    expect(same(expected, got)).toBe(true);
+    const { awake } = rousing.mock.contexts.at(-1) as Sleepers;
+    expect(awake.length).toBeLessThan(0.7 * rows);
+  }, 60_000);
+
+  it('knows it of rows that have other numbers now, and nothing of those that are gone', async () => {
+    const series = mixed(430, 12);
+    const { engine: never } = await openWith();
+    const { engine: restarted } = await openWith();
+    await run(never, series.slice(0, 400));
+    // Rows come back the other way round, but for the first two.
+    const rowOf = (row: number) => (row < 2 ? -1 : 20 - row);
+    await keep(never, 12).putBack(restarted, rowOf);
+    expect([restarted.knows(20), restarted.knows(18)]).toEqual([false, true]);
+    const moved = series.slice(400).map((demand) => {
+      const places = new Array<number>(21).fill(0);
+      demand.forEach((value, row) => {
+        if (rowOf(row) >= 0) places[rowOf(row)] = value;
+      });
+      return places;
+    });
+    const [expected, got] = [await run(never, series.slice(400)), await run(restarted, moved)];
+    const width = 3 * quantileCount;
+    let [miss, sum] = [0, 0];
+    expected.forEach((frame, step) => {
+      for (let row = 2; row < 12; row++)
+        for (let i = 0; i < width; i++) {
+          const value = frame[row * width + i]!;
+          const difference = Math.abs(got[step]![rowOf(row) * width + i]! - value);
+          miss += difference;
+          sum += value;
+        }
+    });
+    // What was open has not been scored, of anybody.
+    expect(miss / sum).toBeLessThan(0.05);
+    expect(restarted.knows(20)).toBe(false);
+  });
+
+  it('has the challenger on trial go on, and lets it be promoted when it would have been', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'foretoken-restore-'));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    // A rhythm that the shipped model has to learn.
+    const series = poisson(
+      330,
+      6,
+      5,
+      (step, row) => ((step + 3 * row) % 37 < 3 || (step + 3 * row) % 23 === 0 ? 40 : 0.2) * (row + 1),
+    );
+    const options = { engine: 'lstm', refine: true, horizonsMs: [1000, 5000] } as const;
+    const { engine: never, events } = await openWith({ ...options, refinedFolder: folder });
+    await run(never, series.slice(0, 230));
+    expect(events.map(({ message }) => message)).toEqual([expect.stringMatching(/^challenger on trial/)]);
+    const { putBack } = keep(never, 6);
+    const { engine: restarted, events: after } = await openWith(options);
+    await putBack(restarted);
+    const expected = await run(never, series.slice(230));
+    expect(await run(restarted, series.slice(230))).toEqual(expected);
+    expect(after).toEqual([events[1]]);
+    expect(after[0]!.message).toMatch(/^challenger promoted/);
+
+    // A restart that finds it promoted has it serve, with the state and the record of its trial.
+    const { engine: later } = await openWith({ ...options, refinedFolder: folder });
+    await putBack(later);
+    const [frame] = await run(later, series.slice(230, 231));
+    expect(frame).not.toEqual(expected[0]);
+    expect(later.modelFrame()!.engine[0]).toBe(2);
+    // Where refinement is not wanted, there is none.
+    const { engine: without, events: none } = await openWith({ ...options, refine: false });
+    await putBack(without);
+    await run(without, series.slice(230));
+    expect(none).toEqual([]);
+  }, 30_000);
+
+  it('begins from nothing where the state cannot be read, and says so', async () => {
+    const series = mixed(60, 6);
+    for (const refine of [false, true]) {
+      const { engine: never } = await openWith();
+      await run(never, series.slice(0, 30));
+      const { walk } = never.save(Int32Array.of(0, 1, 2))!;
+      const { engine: restarted } = await openWith({ refine });
+      let blocks = 0;
+      const loading = StateWalk.loading(walk.numbers, Int32Array.of(0, 1, 2), Int32Array.of(0, 1, 2), walk.byteLength);
+      const failing = restarted.restore(loading, async (block) => {
+        block.fill(17);
+        if (++blocks === [...walk.save()].length) throw new Error('no more');
+      });
+      await expect(failing).rejects.toThrow('no more');
+      const { engine: fresh } = await openWith({ refine });
+      expect(await run(restarted, series)).toEqual(await run(fresh, series));
+    }
+    const { engine: small } = await openWith({ rows: 2 });
+    const { engine: never } = await openWith();
+    await run(never, series);
+    await expect(keep(never, 6).putBack(small)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  });
+
+  it('keeps nothing once closed, nor of the last value, and tells of rows that change hands meanwhile', async () => {
+    const { engine } = await openWith();
+    await run(engine, mixed(20, 4));
+    const { forgotten } = engine.save(Int32Array.of(0, 1))!;
+    engine.reset(1);
+    expect([...forgotten]).toEqual([1]);
+    expect([...engine.save(Int32Array.of(0))!.forgotten]).toEqual([]);
+    await engine.close();
+    expect(engine.save(Int32Array.of(0))).toBeUndefined();
+    const { engine: last } = await openWith({ engine: 'last' });
+    expect(last.likeness).toBeUndefined();
+  });
+
+  it('is only such a one that has the same forecasters, steps and horizons', async () => {
+    const { engine } = await openWith();
+    const others = [{ engine: 'lstm' }, { stepMs: 500 }, { horizonsMs: [5_000, 30_000] }, { sleeps: false }] as const;
+    for (const options of others) expect((await openWith(options)).engine.likeness).not.toBe(engine.likeness);
+    expect((await openWith({ refine: true, seed: 2, rows: 3 })).engine.likeness).toBe(engine.likeness);
+  });
+});
