@@ -17,7 +17,7 @@ const comparedSteps = 5;
  * @param count targets
  */
 export async function warmBench(count = 10_000) {
-  const steps = stepsToWarm({ slots: { size: count } });
+  const steps = stepsToWarm(count);
   const targets = Array.from({ length: count }, (_, i) => `t${i}`);
   const rows = new Map(targets.map((name, row) => [name, row]));
   const data = Float32Array.from({ length: steps * count }, (_, i) => 1 + ((i * 7919) % 9));

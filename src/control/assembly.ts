@@ -95,7 +95,7 @@ export async function warmUp(
   shadows: { warm(matrix: DemandMatrix): void } | undefined,
   onRefused: (error: unknown) => void,
 ): Promise<Warmed> {
-  const matrix = await history.recentDemand(stepsToWarm(roster), stepMs);
+  const matrix = await history.recentDemand(stepsToWarm(roster.slots.size), stepMs);
   if (matrix.steps > 0) shadows?.warm(matrix);
   const rowOf = (name: string) => roster.slots.get(name);
   const stepsSince = (timeMs: number) =>
@@ -109,7 +109,7 @@ export async function warmUp(
     const row = rowOf(name);
     return row !== undefined && !engine.knows(row);
   });
-  const steps = Math.min(stepsSince(restored.timeMs), stepsToWarm(roster));
+  const steps = Math.min(stepsSince(restored.timeMs), stepsToWarm(roster.slots.size));
   const since = withLeadingSteps(matrix, steps);
   await engine.warm(since, rowOf, signal, since.steps - steps);
   return { steps, restored, left };
@@ -125,8 +125,8 @@ function withLeadingSteps(matrix: DemandMatrix, steps: number): DemandMatrix {
 }
 
 /** Steps of history worth reading: the more targets, the fewer. */
-export function stepsToWarm(roster: Roster): number {
-  const affordable = Math.floor(warmTargetSteps / Math.max(1, roster.slots.size));
+export function stepsToWarm(targets: number): number {
+  const affordable = Math.floor(warmTargetSteps / Math.max(1, targets));
   return Math.min(warmSteps, Math.max(leastWarmSteps, affordable));
 }
 

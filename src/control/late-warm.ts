@@ -60,7 +60,7 @@ export class LateWarm {
     for (const name of names) this.#waiting.delete(name);
     try {
       const { history, engine } = this.#parts;
-      const matrix = await history.recentDemand(stepsToWarm(this.#roster), this.#stepMs);
+      const matrix = await history.recentDemand(stepsToWarm(names.size), this.#stepMs, undefined, [...names]);
       const signal = AbortSignal.any([this.#end.signal, AbortSignal.timeout(patienceMs)]);
       const rowOf = (name: string) => (names.has(name) ? this.#roster.slots.get(name) : undefined);
       const warmed = await engine.warmLate(matrix, rowOf, signal);

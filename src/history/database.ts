@@ -97,8 +97,10 @@ export class Database {
     return readSeries(this.#file.connection, this.#folds, id, resolution, fromMs, toMs);
   }
 
-  recentDemand({ steps, stepMs, toMs }: Calls['recentDemand']['args']): Promise<Calls['recentDemand']['answer']> {
-    return readRecentDemand(this.#file.connection, this.#writer.targetNames(), steps, stepMs, toMs);
+  recentDemand(args: Calls['recentDemand']['args']): Promise<Calls['recentDemand']['answer']> {
+    const { steps, stepMs, toMs, targets } = args;
+    const ids = targets?.map((target) => this.#writer.targetId(target)).filter((id) => id !== undefined);
+    return readRecentDemand(this.#file.connection, this.#writer.targetNames(), steps, stepMs, toMs, ids);
   }
 
   async forecasts({ target, fromMs, toMs }: Calls['forecasts']['args']): Promise<Calls['forecasts']['answer']> {

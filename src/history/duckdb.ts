@@ -157,9 +157,9 @@ class DuckDbHistory implements HistoryStore {
     return unpackSeries(await this.#call('series', { target, resolution, fromMs, toMs }));
   }
 
-  async recentDemand(steps: number, stepMs: number, toMs?: number): Promise<DemandMatrix> {
+  async recentDemand(steps: number, stepMs: number, toMs?: number, targets?: readonly string[]): Promise<DemandMatrix> {
     checkGrid(steps, stepMs, toMs);
-    return this.#call('recentDemand', toMs === undefined ? { steps, stepMs } : { steps, stepMs, toMs });
+    return this.#call('recentDemand', { steps, stepMs, toMs, targets });
   }
 
   async forecasts(target: string, fromMs: number, toMs: number): ReturnType<HistoryStore['forecasts']> {

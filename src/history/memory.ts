@@ -135,9 +135,10 @@ class MemoryHistory implements HistoryStore {
     return unpackSeries(pointSeries(this.#rollup(resolution).timeline.range(fromMs, toMs), id));
   }
 
-  async recentDemand(steps: number, stepMs: number, toMs?: number): Promise<DemandMatrix> {
+  async recentDemand(steps: number, stepMs: number, toMs?: number, targets?: readonly string[]): Promise<DemandMatrix> {
     this.#mustBeOpen();
     checkGrid(steps, stepMs, toMs);
+    const wanted = targets && new Set(targets.map((target) => this.#names.find(target)));
     let endMs = Number.NEGATIVE_INFINITY;
     let longestMs = 0;
     for (const block of this.#steps.all()) {
@@ -148,7 +149,8 @@ class MemoryHistory implements HistoryStore {
     for (const block of this.#steps.range(grid.fromMs - longestMs, toMs ?? Number.POSITIVE_INFINITY)) {
       const { ids, data, timeMs } = block;
       const demand = demandField * ids.length;
-      for (let row = 0; row < ids.length; row++) grid.add(ids[row]!, timeMs, block.stepMs, data[demand + row]!);
+      for (let row = 0; row < ids.length; row++)
+        if (!wanted || wanted.has(ids[row]!)) grid.add(ids[row]!, timeMs, block.stepMs, data[demand + row]!);
     }
     return grid.matrix((id) => this.#names.nameOf(id));
   }

@@ -31,7 +31,10 @@ export interface Calls {
   /** One transaction. The answer gives the buffers back for the next records. */
   append: { args: PackedRecord[]; answer: ArrayBuffer[] };
   series: { args: { target: string; resolution: Resolution; fromMs: number; toMs: number }; answer: Float64Array };
-  recentDemand: { args: { steps: number; stepMs: number; toMs?: number }; answer: DemandMatrix };
+  recentDemand: {
+    args: { steps: number; stepMs: number; toMs: number | undefined; targets: readonly string[] | undefined };
+    answer: DemandMatrix;
+  };
   /** `rows`: time, horizon, number of the engine, q50, q90, actual, one forecast after another. */
   forecasts: {
     args: { target: string; fromMs: number; toMs: number };

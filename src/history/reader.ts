@@ -73,6 +73,7 @@ export async function readRecentDemand(
   steps: number,
   stepMs: number,
   toMs?: number,
+  targets?: readonly number[],
 ): Promise<DemandMatrix> {
   const [newest = 0, longest = 0] = await readDoubles(
     connection,
@@ -81,10 +82,12 @@ export async function readRecentDemand(
   );
   const endMs = toMs ?? newest;
   const grid = new DemandGrid(steps, stepMs, endMs);
+  if (targets?.length === 0) return grid.matrix(String);
+  const among = targets ? ` and target in (${targets.join(', ')})` : '';
   await scan(
     connection,
     `select time_ms::double, step_ms::double, target::double, demand_tokens from steps
-     where time_ms >= ${whole(grid.fromMs - longest)} and time_ms < ${whole(endMs)}`,
+     where time_ms >= ${whole(grid.fromMs - longest)} and time_ms < ${whole(endMs)}${among}`,
     (chunk, rows) => {
       const time = doublesOf(chunk, 0, rows);
       const step = doublesOf(chunk, 1, rows);

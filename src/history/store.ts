@@ -102,8 +102,12 @@ export interface HistoryStore extends AsyncDisposable {
   flush(): Promise<void>;
   /** Points of one target in [fromMs, toMs), oldest first. */
   series(target: string, resolution: Resolution, fromMs: number, toMs: number): Promise<SeriesPoint[]>;
-  /** Demand of up to `steps` steps of `stepMs` before `toMs`, for all targets seen in them. Gaps are zeros. */
-  recentDemand(steps: number, stepMs: number, toMs?: number): Promise<DemandMatrix>;
+  /**
+   * Demand of up to `steps` steps of `stepMs` before `toMs`, for all targets seen in them. Gaps are zeros.
+   * @param toMs Unix ms. Default: the end of the newest step
+   * @param targets only these, of those that were seen. Default: all
+   */
+  recentDemand(steps: number, stepMs: number, toMs?: number, targets?: readonly string[]): Promise<DemandMatrix>;
   /** Resolved forecasts of one target in [fromMs, toMs). */
   forecasts(
     target: string,

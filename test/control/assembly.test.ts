@@ -5,13 +5,6 @@ import { ForecastEngine } from '../../src/forecast/engine.js';
 import { resolveOptions } from '../../src/options.js';
 import type { BucketTable } from '../../src/table/table.js';
 
-const rosterOf = (targets: number): Roster => {
-  const roster = new Roster();
-  for (let slot = 1; slot <= targets; slot++)
-    roster.put({ name: `t${slot}`, handle: slot, reservation: 0, weight: 1, limit: Number.POSITIVE_INFINITY }, slot);
-  return roster;
-};
-
 it.each([
   [0, 600],
   [10, 600],
@@ -20,7 +13,7 @@ it.each([
 ])(
   'the history of %i targets is taken in for %i steps: the more there are the fewer, and never too few',
   (targets, steps) => {
-    expect(stepsToWarm(rosterOf(targets))).toBe(steps);
+    expect(stepsToWarm(targets)).toBe(steps);
   },
 );
 

@@ -361,6 +361,23 @@ export function conformance(name: string, openRaw: (options: HistoryOptions) => 
       ]);
     });
 
+    test('names the targets asked for alone, of those seen, on the grid that all have', async () => {
+      const store = await open();
+      store.appendStep(step(t0, { a: 1, b: 2, c: 3 }));
+      store.appendStep(step(t0 + 1000, { a: 4, c: 5 }));
+      store.appendStep(step(t0 + 2000, { b: 6 }));
+      await store.flush();
+      const some = await store.recentDemand(3, 1000, undefined, ['c', 'never seen', 'a']);
+      expect(some).toMatchObject({ timeMs: t0, steps: 3, targets: ['a', 'c'] });
+      expect(rows(some)).toEqual([
+        [4, 12],
+        [16, 20],
+        [0, 0],
+      ]);
+      for (const none of [[], ['never seen']])
+        expect(await store.recentDemand(3, 1000, undefined, none)).toMatchObject({ steps: 0, targets: [] });
+    });
+
     test('begins with the first step there is', async () => {
       const store = await open();
       expect(await store.recentDemand(5, 1000)).toMatchObject({ steps: 0, targets: [], data: new Float32Array(0) });
