@@ -527,9 +527,10 @@ export class ControlLoop {
       for (let i = 0; i < picked.length; i++) picked[i] = from[rows[i]!]!;
       return picked;
     };
+    const stepMs = Math.max(1, Math.round(steps)) * this.#options.stepMs;
     return {
-      timeMs: wallMs - Math.max(1, Math.round(steps)) * this.#options.stepMs,
-      stepMs: this.#options.stepMs,
+      timeMs: wallMs - stepMs,
+      stepMs,
       targets: rows.map((slot) => this.#roster.names[slot]!),
       demandTokens: pick(demand),
       ...(Object.fromEntries(others.map(([column, values]) => [column, pick(values)])) as Pick<
