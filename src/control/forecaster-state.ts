@@ -1,5 +1,6 @@
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm, statfs } from 'node:fs/promises';
 import { endianness } from 'node:os';
+import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { ForetokenError } from '../errors.js';
 import type { ForecastEngine } from '../forecast/engine.js';
@@ -30,6 +31,8 @@ const magic = new TextEncoder().encode('FTSTATE\n');
 const tailBytes = 32;
 const places = { state: 0, numbers: 8, json: 12, crc: 16, magic: 24 } as const;
 const mostHeadBytes = 2 ** 28;
+/** A state is not begun where it would take more than half of the room that is left: the history needs it more. */
+const mostOfRoom = 0.5;
 
 /** State that has been copied out of the forecasters: steps may go on. */
 export interface Copied {
@@ -44,10 +47,13 @@ export interface Copied {
  */
 export class ForecasterState {
   readonly #path: string;
+  readonly #roomIn: (folder: string) => Promise<number>;
   #writing: Promise<unknown> | undefined;
 
-  constructor(path: string) {
+  /** @param roomIn bytes that can still be written to a folder */
+  constructor(path: string, roomIn = freeBytes) {
     this.#path = path;
+    this.#roomIn = roomIn;
   }
 
   /**
@@ -56,7 +62,7 @@ export class ForecasterState {
    * @param timeMs end of the last step, Unix ms
    * @param limits a larger state is not begun; one that takes longer to copy is given up
    * @returns undefined where there is nothing to be kept, it is too large, a model is late, or an earlier file is not done yet
-   * @throws what the file system says
+   * @throws what the file system says, and where there is little room left
    */
   async write(
     engine: ForecastEngine,
@@ -72,6 +78,8 @@ export class ForecasterState {
     const { walk, forgotten } = saving;
     const bytes = walk.byteLength;
     if (bytes > limits.bytes) return undefined;
+    const room = await this.#roomIn(dirname(this.#path));
+    if (bytes > mostOfRoom * room) throw new Error(`${bytes} bytes are too many where ${room} are free`);
     const beside = `${this.#path}.new`;
     const file = await open(beside, 'w', 0o600);
     const end = new AbortController();
@@ -211,6 +219,11 @@ export class ForecasterState {
   #refused(reason: string): ForetokenError {
     return new ForetokenError('HISTORY_UNAVAILABLE', `${this.#path} cannot be taken up: ${reason}`);
   }
+}
+
+async function freeBytes(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize;
 }
 
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

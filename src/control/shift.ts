@@ -154,6 +154,8 @@ export class Shift {
     await this.#stepping;
     await this.#keeping;
     await this.#keep();
+    // One that is on its way to the disk is of an earlier step.
+    await this.#forecasters?.settled();
     await this.#keepForecasters(Number.POSITIVE_INFINITY, lastCopyMs);
     await this.#forecasters?.settled();
     await this.#late.close();

@@ -186,6 +186,23 @@ describe('a file of what forecasters know', () => {
     await state.settled();
   });
 
+  it('is not begun where it would take more than half of the room there is', async () => {
+    const { folder, path } = place();
+    const engine = await engineWith();
+    await run(engine, 0, 40);
+    const bytes = engine.save(Int32Array.of(1, 2, 3, 4))!.walk.byteLength;
+    const rooms: string[] = [];
+    const roomy = (room: number) =>
+      new ForecasterState(path, async (asked) => {
+        rooms.push(asked);
+        return room;
+      });
+    await expect(roomy(2 * bytes - 2).write(engine, targets, 0, enough)).rejects.toThrow('are free');
+    expect(readdirSync(folder)).toEqual([]);
+    await (await roomy(2 * bytes).write(engine, targets, 0, enough))!.kept;
+    expect(rooms).toEqual([folder, folder]);
+  });
+
   it('that takes too long to copy is given up, leaves the one before, and lets others try again', async () => {
     const { folder, path } = place();
     const engine = await written(path);
