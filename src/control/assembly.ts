@@ -104,14 +104,15 @@ export async function warmUp(
     ?.read(engine, rowOf, (timeMs) => stepsSince(timeMs) <= mostStepsSince)
     .catch((error: unknown) => void onRefused(error));
   const signal = AbortSignal.timeout(warmPatienceMs);
-  if (!restored) return { steps: await engine.warm(matrix, rowOf, signal), left: [] };
+  const rows = [...roster.slots.values()].reduce((most, slot) => Math.max(most, slot + 1), 1);
+  if (!restored) return { steps: await engine.warm(matrix, rowOf, { signal, rows }), left: [] };
   const left = matrix.targets.filter((name) => {
     const row = rowOf(name);
     return row !== undefined && !engine.knows(row);
   });
   const steps = Math.min(stepsSince(restored.timeMs), stepsToWarm(roster.slots.size));
   const since = withLeadingSteps(matrix, steps);
-  await engine.warm(since, rowOf, signal, since.steps - steps);
+  await engine.warm(since, rowOf, { signal, rows, known: since.steps - steps });
   return { steps, restored, left };
 }
 

@@ -213,14 +213,8 @@ export class ForecastEngine implements Forecaster {
     if (this.name === 'last') this.#last.predict(clean, rows, this.#frame);
     else {
       const frames = await this.#forecast(clean, rows, (resolved) => this.#resolve(resolved));
-      const serving = this.#serving(frames);
-      this.#modelFrames = serving;
-      if (frames && serving) {
-        if (serving[1]) this.#watch.step(clean, rows, serving[0]!.quantiles, serving[1].quantiles);
-        const [shipped, champion, challenger] = [frames[0]!, serving.at(-1)!, frames.at(-1)!];
-        this.#trial?.step(clean, rows, shipped.quantiles, champion.quantiles, challenger.quantiles);
-        if (this.name === 'lstm') this.#copy(serving, rows, this.#frame);
-      }
+      this.#modelFrames = this.#judge(frames, clean, rows);
+      if (this.name === 'lstm' && this.#modelFrames) this.#copy(this.#modelFrames, rows, this.#frame);
     }
     this.#maybeWithdraw();
     if (this.#trial?.isOver) this.#endTrial();
@@ -301,24 +295,25 @@ export class ForecastEngine implements Forecaster {
    * Takes in recent history as if it were happening, after a restart. Lets the thread do other things meanwhile;
    * no `step` may come in between.
    * @param rowOf row of a target, or undefined to leave it out
-   * @param signal ends it early: what has been taken in stays
-   * @param known the first steps are known already, as what was `restore`d goes so far: only refinement is shown them.
-   * Default: nothing was restored
+   * @param options `signal` ends it early: what has been taken in stays. `rows` there are; default: up to the last of these.
+   * `known`: the first steps are known already, as what was `restore`d goes so far: only refinement is shown them; default:
+   * nothing was restored
    * @returns steps taken in
    */
   async warm(
     matrix: DemandMatrix,
     rowOf: (target: string) => number | undefined,
-    signal?: AbortSignal,
-    known?: number,
+    options: { signal?: AbortSignal | undefined; rows?: number; known?: number } = {},
   ): Promise<number> {
+    const { signal, known } = options;
     if (matrix.steps === 0 || matrix.stepMs !== this.#options.stepMs) return 0;
     const columns = matrix.targets.map((target) => {
       const row = rowOf(target);
       return row !== undefined && row < this.#options.rows ? row : undefined;
     });
-    const rows = columns.reduce<number>((most, row) => Math.max(most, (row ?? -1) + 1), 0);
-    if (rows === 0) return 0;
+    const used = columns.reduce<number>((most, row) => Math.max(most, (row ?? -1) + 1), 0);
+    if (used === 0) return 0;
+    const rows = Math.max(used, Math.min(options.rows ?? 0, this.#options.rows));
     this.#fit(rows);
     const demand = new Float64Array(rows);
     const targets = columns.filter((row) => row !== undefined).length;
@@ -334,8 +329,10 @@ export class ForecastEngine implements Forecaster {
       const clean = usable(demand, rows);
       this.#recent.push(clean, rows);
       try {
-        if (step >= first) await this.#forecast(clean, rows);
-        else if (known === undefined) await this.#takeIn(clean, rows);
+        if (step >= first) {
+          const frames = await this.#forecast(clean, rows);
+          if (known !== undefined) this.#judge(frames, clean, rows);
+        } else if (known === undefined) await this.#takeIn(clean, rows);
       } catch (error) {
         if (this.#closed) return step;
         throw error;
@@ -371,7 +368,7 @@ export class ForecastEngine implements Forecaster {
     const { onEvent: _, onResolved: __, refinedFolder: ___, ...options } = this.#options;
     await using beside = await ForecastEngine.open({ ...options, rows: targets.length, refine: false });
     const places = new Map(targets.map((target, i) => [target, i]));
-    const steps = await beside.warm({ ...matrix, targets, data }, (target) => places.get(target), signal);
+    const steps = await beside.warm({ ...matrix, targets, data }, (target) => places.get(target), { signal });
     if (steps < matrix.steps) return 0;
     const rows = new Map<number, number>();
     targets.forEach((target, i) => {
@@ -560,6 +557,20 @@ export class ForecastEngine implements Forecaster {
     this.#watch = trial.challenger;
     this.#keep(this.#lineage!.promote(trial.weights));
     this.#tell('model', `challenger promoted: ${saves}`);
+  }
+
+  /** Shows those who compare models what these say. @returns those that are heard */
+  #judge(
+    frames: readonly ForecastFrame[] | undefined,
+    demand: Float64Array,
+    rows: number,
+  ): readonly ForecastFrame[] | undefined {
+    const serving = this.#serving(frames);
+    if (!frames || !serving) return undefined;
+    if (serving[1]) this.#watch.step(demand, rows, serving[0]!.quantiles, serving[1].quantiles);
+    const [shipped, champion, challenger] = [frames[0]!, serving.at(-1)!, frames.at(-1)!];
+    this.#trial?.step(demand, rows, shipped.quantiles, champion.quantiles, challenger.quantiles);
+    return serving;
   }
 
   /** Of the frames of all models those that are heard: the shipped one's, and the refined one's if there is one. */

@@ -129,7 +129,7 @@ export class Shadows {
 
   async #warm(matrix: DemandMatrix): Promise<void> {
     for (const { engine } of this.#own.values())
-      await engine.warm(matrix, (name) => this.#slotOf.get(name), AbortSignal.timeout(warmPatienceMs));
+      await engine.warm(matrix, (name) => this.#slotOf.get(name), { signal: AbortSignal.timeout(warmPatienceMs) });
   }
 
   #tick({ wallMs, traffic, ratePerSec }: ToShadows & { type: 'tick' }): void {

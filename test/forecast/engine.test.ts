@@ -228,7 +228,7 @@ describe('warming', () => {
     const timer = setInterval(() => {
       if (++turns === 3) stop.abort();
     }, 1);
-    const steps = await engine.warm(large, Number, stop.signal);
+    const steps = await engine.warm(large, Number, { signal: stop.signal });
     clearInterval(timer);
     expect(turns).toBeGreaterThanOrEqual(3);
     expect(steps).toBeGreaterThan(0);

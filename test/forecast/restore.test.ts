@@ -174,6 +174,15 @@ describe('an engine that goes on from where another was', () => {
     expect(after).toEqual([events[1]]);
     expect(after[0]!.message).toMatch(/^challenger promoted/);
 
+    // So does one that was kept some steps before the end, and has the history of those.
+    const { engine: replaying, events: replayed } = await openWith(options);
+    await putBack(replaying);
+    const since = { timeMs: 0, stepMs: 1000, steps: 20, targets: ['0', '1', '2', '3', '4', '5'] };
+    const data = Float32Array.from(series.slice(226, 246).flat());
+    expect(await replaying.warm({ ...since, data }, Number, { known: 4 })).toBe(20);
+    expect(await run(replaying, series.slice(246))).toEqual(expected.slice(16));
+    expect(replayed).toEqual(after);
+
     // A restart that finds it promoted has it serve, with the state and the record of its trial.
     const { engine: later } = await openWith({ ...options, refinedFolder: folder });
     await putBack(later);
