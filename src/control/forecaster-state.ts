@@ -7,7 +7,7 @@ import type { ForecastEngine } from '../forecast/engine.js';
 import { StateWalk } from '../forecast/state-walk.js';
 
 /** Raised whenever what is walked through, its order or what it means changes; a test tells when that is due. */
-export const stateVersion = 1;
+export const stateVersion = 2;
 
 /**
  * What a file says of itself. It lies behind the state, as all of it is known only then: the walk's numbers, this as JSON,
@@ -22,6 +22,8 @@ interface Head {
   /** Rows by ascending number, and whose they were; null: nobody's by the end. */
   rows: number[];
   names: (string | null)[];
+  /** Those under whose name nobody ever asked. */
+  silent: string[];
   /** Checksum of the state. */
   stateCrc: number;
 }
@@ -72,8 +74,11 @@ export class ForecasterState {
   ): Promise<Copied | undefined> {
     const likeness = likenessOf(engine);
     if (likeness === undefined || this.#writing) return undefined;
-    const known = [...targets].filter(([, row]) => engine.knows(row)).sort((a, b) => a[1] - b[1]);
-    const saving = engine.save(Int32Array.from(known, ([, row]) => row));
+    const all = [...targets].sort((a, b) => a[1] - b[1]);
+    const known = all.filter(([, row]) => engine.knows(row));
+    const silent = all.filter(([, row]) => !engine.knows(row));
+    const rowsOf = (of: typeof all) => Int32Array.from(of, ([, row]) => row);
+    const saving = engine.save(rowsOf(known), rowsOf(silent));
     if (!saving || known.length === 0) return undefined;
     const { walk, forgotten } = saving;
     const bytes = walk.byteLength;
@@ -88,7 +93,8 @@ export class ForecasterState {
       const stateCrc = await within(limits.ms, copying, 'copying the state of forecasters');
       const rows = known.map(([, row]) => row);
       const names = known.map(([name, row]) => (forgotten.has(row) ? null : name));
-      const head: Head = { version: stateVersion, likeness, timeMs, rows, names, stateCrc };
+      const unasked = silent.map(([name]) => name);
+      const head: Head = { version: stateVersion, likeness, timeMs, rows, names, silent: unasked, stateCrc };
       const kept = this.#finish(file, bytes, head, walk.numbers);
       this.#writing = kept.catch(() => {}).finally(() => this.#done());
       return { bytes, kept };
@@ -133,8 +139,10 @@ export class ForecasterState {
       const { head, numbers, bytes } = await this.#readHead(file);
       if (head.likeness !== likeness) throw this.#refused('it is of other forecasters, horizons or steps');
       if (!isOfUse(head.timeMs)) return undefined;
-      const to = Int32Array.from(head.names, (name) => (name === null ? -1 : (rowOf(name) ?? -1)));
-      const walk = StateWalk.loading(numbers, Int32Array.from(head.rows), to, bytes);
+      const rowNow = (name: string | null) => (name === null ? -1 : (rowOf(name) ?? -1));
+      const to = Int32Array.from(head.names, rowNow);
+      const silent = Int32Array.from(head.silent, rowNow);
+      const walk = StateWalk.loading(numbers, Int32Array.from(head.rows), to, silent, bytes);
       let at = 0;
       let crc = 0;
       await engine.restore(walk, async (block) => {

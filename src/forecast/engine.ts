@@ -247,13 +247,14 @@ export class ForecastEngine implements Forecaster {
   /**
    * Walks through all that forecasts hang on, so that it can be kept: see `StateWalk`. It may be copied until the next step.
    * What refinement has yet to learn from is not among it.
-   * @param rows to be kept, ascending; those nobody ever asked under need not be
+   * @param rows to be kept, ascending
+   * @param silent those that nobody ever asked under, of which only the age is known
    * @returns undefined while a model is late; `forgotten`: rows that are reset from now on, to be left out
    */
-  save(rows: Int32Array): { walk: StateWalk; forgotten: ReadonlySet<number> } | undefined {
+  save(rows: Int32Array, silent?: Int32Array): { walk: StateWalk; forgotten: ReadonlySet<number> } | undefined {
     if (this.#closed || this.#lstm?.isIdle === false) return undefined;
     this.#forgotten = new Set();
-    const walk = StateWalk.saving(rows);
+    const walk = StateWalk.saving(rows, silent);
     this.#walkModels(walk);
     walkMembers(walk, this.#members);
     return { walk, forgotten: this.#forgotten };

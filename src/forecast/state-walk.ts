@@ -53,35 +53,53 @@ export class StateWalk {
   readonly #from: Int32Array;
   /** Where rows go; −1: nowhere. The rows themselves when the state is written down. */
   readonly #to: Int32Array;
+  readonly #silent: Int32Array;
   readonly #places: Map<number, number> | undefined;
   #known: Set<number> | undefined;
   readonly #turns = new Map<string, Int32Array>();
   readonly #sections: Section[] = [];
   readonly #afterwards: (() => void)[] = [];
 
-  /** @param rows the rows to be written down, ascending */
-  static saving(rows: Int32Array): StateWalk {
-    return new StateWalk([], rows, rows);
+  /**
+   * @param rows the rows to be written down, ascending
+   * @param silent others that nobody ever asked under: see `silentRows`
+   */
+  static saving(rows: Int32Array, silent: Int32Array = new Int32Array(0)): StateWalk {
+    return new StateWalk([], rows, rows, silent);
   }
 
   /**
    * @param numbers as a walk that saved had them
    * @param from its rows
    * @param to the number that each has now, −1 if it is gone
+   * @param silent where those go that nobody ever asked under
    * @param byteLength of all blocks then
    */
-  static loading(numbers: Float64Array, from: Int32Array, to: Int32Array, byteLength: number): StateWalk {
-    return new StateWalk(numbers, from, to, byteLength);
+  static loading(
+    numbers: Float64Array,
+    from: Int32Array,
+    to: Int32Array,
+    silent: Int32Array,
+    byteLength: number,
+  ): StateWalk {
+    return new StateWalk(numbers, from, to, silent, byteLength);
   }
 
-  private constructor(numbers: number[] | Float64Array, from: Int32Array, to: Int32Array, expected?: number) {
+  private constructor(
+    numbers: number[] | Float64Array,
+    from: Int32Array,
+    to: Int32Array,
+    silent: Int32Array,
+    expected?: number,
+  ) {
     const isLoading = expected !== undefined;
     this.#expected = expected;
     this.#numbers = numbers;
     this.#from = from;
     this.#to = to;
     this.isLoading = isLoading;
-    this.size = to.reduce((size, row) => Math.max(size, row + 1), 0);
+    this.#silent = silent;
+    this.size = [to, silent].reduce((size, rows) => rows.reduce((most, row) => Math.max(most, row + 1), size), 0);
     this.inPlace = to.every((row, i) => row === from[i]);
     if (isLoading) this.#places = new Map(Array.from(from, (row, i) => [row, to[i]!]));
   }
@@ -137,6 +155,11 @@ export class StateWalk {
     if (values.length < this.size * width)
       throw new ForetokenError('INVALID_ARGUMENT', `${values.length} numbers, but ${this.size} rows of ${width}`);
     this.#sections.push({ values, width, rows: this.#rowsOf(turn) });
+  }
+
+  /** Of an array with a value for each row those of the rows that nobody ever asked under. */
+  silentRows(values: Numbers): void {
+    this.#sections.push({ values, width: 1, rows: this.#silent });
   }
 
   /** An array of all rows together, as long as it was. */

@@ -97,6 +97,7 @@ export class Streams {
   /** See `StateWalk`; `steps` has been walked before there was room for the rows. */
   walk(walk: StateWalk): void {
     for (const values of [this.total, this.scale, this.since, this.lastActive, this.activity]) walk.rows(values, 1);
+    walk.silentRows(this.since);
     walk.rows(this.#average, ewmaSpans.length);
     walk.rows(this.#level, 1);
     walk.rows(this.#trend, 1);

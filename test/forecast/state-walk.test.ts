@@ -52,6 +52,7 @@ class State {
   }
 }
 
+const nobody = new Int32Array(0);
 const rowsOf = (count: number) => Int32Array.from({ length: count }, (_, row) => row);
 
 /** Writes one state down and puts it back into another. */
@@ -66,7 +67,7 @@ async function carry(
   from.walk(saving, turn);
   const { bytes, read } = written(saving);
   expect(bytes.length).toBe(saving.byteLength);
-  const loading = StateWalk.loading(saving.numbers, rows, places, bytes.length);
+  const loading = StateWalk.loading(saving.numbers, rows, places, nobody, bytes.length);
   to.walk(loading, turn);
   await loading.load(read);
   return loading;
@@ -122,11 +123,29 @@ describe('a walk through the state', () => {
     }
   });
 
+  it('has of rows that nobody asked under what is shown of those alone', async () => {
+    const [from, to] = [new State(9, 3), new State(9)];
+    const saving = StateWalk.saving(Int32Array.of(1), Int32Array.of(0, 4, 8));
+    saving.silentRows(from.doubles);
+    const { bytes, read } = written(saving);
+    const loading = StateWalk.loading(
+      new Float64Array(0),
+      Int32Array.of(1),
+      Int32Array.of(1),
+      Int32Array.of(6, -1, 8),
+      bytes.length,
+    );
+    loading.silentRows(to.doubles);
+    await loading.load(read);
+    expect(loading.size).toBe(9);
+    expect([...to.doubles]).toEqual([0, 0, 0, 0, 0, 0, from.doubles[0], 0, from.doubles[8]]);
+  });
+
   it('says that a row is gone', () => {
     const saving = StateWalk.saving(Int32Array.of(4));
     saving.row(4);
     saving.row(3);
-    const loading = StateWalk.loading(saving.numbers, Int32Array.of(4), Int32Array.of(2), 0);
+    const loading = StateWalk.loading(saving.numbers, Int32Array.of(4), Int32Array.of(2), nobody, 0);
     expect([loading.row(0), loading.row(0)]).toEqual([2, -1]);
   });
 
@@ -147,7 +166,7 @@ describe('a walk through the state', () => {
     const { bytes, read } = written(saving);
     const to = new State(3);
     const putBack = async () => {
-      const loading = StateWalk.loading(spoil(saving.numbers), rows, rows, bytes.length + more);
+      const loading = StateWalk.loading(spoil(saving.numbers), rows, rows, nobody, bytes.length + more);
       to.walk(loading);
       await loading.load(read);
     };
