@@ -37,6 +37,10 @@ async function run(engine: ForecastEngine, series: Series): Promise<Float32Array
   return frames;
 }
 
+/** Whether frames are the same, without a list of all that differs: that takes minutes. */
+const same = (a: Float32Array[], b: Float32Array[]): boolean =>
+  a.every(({ buffer }, i) => Buffer.from(buffer).equals(Buffer.from(b[i]!.buffer)));
+
 /** What an engine knows, as bytes, and a walk that puts them back. */
 function keep(engine: ForecastEngine, rows: number) {
   const all = Int32Array.from({ length: rows }, (_, row) => row);
@@ -89,10 +93,6 @@ describe('an engine that goes on from where another was', () => {
     },
     30_000,
   );
-
-  /** To compare large ones without a list of what differs. */
-  const same = (a: Float32Array[], b: Float32Array[]) =>
-    a.every(({ buffer }, i) => Buffer.from(buffer).equals(Buffer.from(b[i]!.buffer)));
 
   it('does so in a large table, where rows take turns', async () => {
     const rows = 1100;
