@@ -133,7 +133,9 @@ export class LongRange {
   /** See `StateWalk`; what is put back is put into a new one with the same options. A fit under way is begun anew. */
   walk(walk: StateWalk): void {
     this.#steps = walk.number(this.#steps);
-    this.#nextBin = walk.number(this.#round ? this.#demand.count : this.#nextBin);
+    const nextBin = walk.number(this.#round ? this.#demand.count : this.#nextBin);
+    // The round under way is begun anew by who goes on from here; who has it begins the next when that is due.
+    if (walk.isLoading) this.#nextBin = nextBin;
     this.#demand.walk(walk);
     for (const paths of this.#paths) {
       const entries = [...paths];

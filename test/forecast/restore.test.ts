@@ -94,6 +94,32 @@ describe('an engine that goes on from where another was', () => {
     30_000,
   );
 
+  it('leaves no trace in the one that is kept, also while forecasters are being fitted', async () => {
+    // Bins of a step each: after 30 of them a round is under way.
+    const options = { engine: 'ets', stepMs: 30_000, horizonsMs: [300_000] } as const;
+    const series = poisson(75, 4, 5, (step, row) => (row + 1) * (40 + 30 * Math.sin(step / 6)));
+    const { engine: kept } = await openWith(options);
+    const { engine: never } = await openWith(options);
+    const expected = await run(never, series);
+    const got = await run(kept, series.slice(0, 30));
+    for (const demand of series.slice(30)) {
+      keep(kept, 4);
+      got.push(...(await run(kept, [demand])));
+    }
+    expect(same(got, expected)).toBe(true);
+  });
+
+  it('begins a fit anew that was under way', async () => {
+    const options = { engine: 'ets', stepMs: 30_000, horizonsMs: [300_000] } as const;
+    const series = poisson(40, 4, 5, (step, row) => (row + 1) * (40 + 30 * Math.sin(step / 6)));
+    const { engine: never } = await openWith(options);
+    await run(never, series.slice(0, 30));
+    const { engine: restarted } = await openWith(options);
+    await keep(never, 4).putBack(restarted);
+    await run(restarted, series.slice(30));
+    expect(restarted.fittingMs.ets).toBeGreaterThan(0);
+  });
+
   it('does so in a large table, where rows take turns', async () => {
     const rows = 1100;
     const series = mixed(140, rows);
