@@ -274,6 +274,7 @@ export class ForecastEngine implements Forecaster {
    */
   async restore(walk: StateWalk, read: (bytes: Uint8Array) => Promise<void>): Promise<void> {
     const members = this.#newMembers();
+    this.#forgotten = new Set();
     try {
       if (walk.size > this.#options.rows)
         throw new ForetokenError('INVALID_ARGUMENT', `${walk.size} rows, of ${this.#options.rows} there can be`);
@@ -283,6 +284,8 @@ export class ForecastEngine implements Forecaster {
       [this.#watch, this.#trial] = [found.watch, found.trial];
       void this.#members.longRange?.close();
       this.#members = members;
+      // Rows that were given to others meanwhile: what was put back is not theirs.
+      for (const row of this.#forgotten) this.reset(row);
     } catch (error) {
       // The models' state is put back in place.
       this.#lstm?.clear();

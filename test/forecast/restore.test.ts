@@ -227,6 +227,21 @@ describe('an engine that goes on from where another was', () => {
     expect(none).toEqual([]);
   }, 30_000);
 
+  it.each(['auto', 'lstm'] as const)('knows nothing of a row that is given to another meanwhile (%s)', async (name) => {
+    const series = mixed(60, 6);
+    const { engine: never } = await openWith({ engine: name });
+    await run(never, series);
+    const { bytes, putBack } = keep(never, 6);
+    expect(bytes.length).toBeGreaterThan(0);
+    const { engine: restarted } = await openWith({ engine: name });
+    const restoring = putBack(restarted);
+    restarted.reset(3);
+    await restoring;
+    never.reset(3);
+    expect([2, 3].map((row) => restarted.knows(row))).toEqual([true, false]);
+    expect(await run(restarted, series)).toEqual(await run(never, series));
+  });
+
   it('begins from nothing where the state cannot be read, and says so', async () => {
     const series = mixed(60, 6);
     for (const refine of [false, true]) {
