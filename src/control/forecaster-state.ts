@@ -35,6 +35,8 @@ const places = { state: 0, numbers: 8, json: 12, crc: 16, magic: 24 } as const;
 const mostHeadBytes = 2 ** 28;
 /** A state is not begun where it would take more than half of the room that is left: the history needs it more. */
 const mostOfRoom = 0.5;
+/** Steps wait until a state has been read; where that takes longer the history must do. */
+const readPatienceMs = 10_000;
 
 /** State that has been copied out of the forecasters: steps may go on. */
 export interface Copied {
@@ -83,14 +85,16 @@ export class ForecasterState {
     const { walk, forgotten } = saving;
     const bytes = walk.byteLength;
     if (bytes > limits.bytes) return undefined;
-    const room = await this.#roomIn(dirname(this.#path));
-    if (bytes > mostOfRoom * room) throw new Error(`${bytes} bytes are too many where ${room} are free`);
-    const beside = `${this.#path}.new`;
-    const file = await open(beside, 'w', 0o600);
     const end = new AbortController();
-    const copying = this.#copy(file, walk, end.signal);
+    const opening = this.#openNew(bytes);
+    const copying = opening.then((file) => this.#copy(file, walk, end.signal));
     try {
-      const stateCrc = await within(limits.ms, copying, 'copying the state of forecasters');
+      const stateCrc = await within(
+        limits.ms,
+        copying,
+        `copying the state of forecasters took more than ${limits.ms} ms`,
+      );
+      const file = await opening;
       const rows = known.map(([, row]) => row);
       const names = known.map(([name, row]) => (forgotten.has(row) ? null : name));
       const unasked = silent.map(([name]) => name);
@@ -103,10 +107,19 @@ export class ForecasterState {
       // What the disk still does is waited for before the next one is begun, not here.
       this.#writing = copying
         .catch(() => {})
-        .then(() => this.#discard(file))
+        .then(() => opening)
+        .then(
+          (file) => this.#discard(file),
+          () => {},
+        )
         .finally(() => this.#done());
       throw error;
     }
+  }
+
+  /** Where a file is until it is whole. */
+  get #beside(): string {
+    return `${this.#path}.new`;
   }
 
   /** Waits until a file that is being written is done. */
@@ -118,6 +131,7 @@ export class ForecasterState {
    * Puts the state back into an engine that has taken no step.
    * @param rowOf row of a target now, or undefined
    * @param isOfUse whether a state of that time, Unix ms, is to be put back
+   * @param mostMs how long it may take
    * @returns its time, targets it is of, and those of them that are there; undefined where there is none of use
    * @throws ForetokenError HISTORY_UNAVAILABLE saying why it cannot be used; the engine begins from nothing then
    */
@@ -125,18 +139,17 @@ export class ForecasterState {
     engine: ForecastEngine,
     rowOf: (target: string) => number | undefined,
     isOfUse: (timeMs: number) => boolean = () => true,
+    mostMs = readPatienceMs,
   ): Promise<{ timeMs: number; known: number; targets: number } | undefined> {
     const likeness = likenessOf(engine);
     if (likeness === undefined) return undefined;
-    let file: FileHandle;
+    const lateMs = performance.now() + mostMs;
+    const soon = <T>(work: Promise<T>): Promise<T> =>
+      within(Math.max(0, lateMs - performance.now()), work, `reading it took more than ${mostMs} ms`);
+    const opening = open(this.#path, 'r');
     try {
-      file = await open(this.#path, 'r');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-      throw this.#refused(reasonOf(error));
-    }
-    try {
-      const { head, numbers, bytes } = await this.#readHead(file);
+      const file = await soon(opening);
+      const { head, numbers, bytes } = await soon(this.#readHead(file));
       if (head.likeness !== likeness) throw this.#refused('it is of other forecasters, horizons or steps');
       if (!isOfUse(head.timeMs)) return undefined;
       const rowNow = (name: string | null) => (name === null ? -1 : (rowOf(name) ?? -1));
@@ -146,18 +159,26 @@ export class ForecasterState {
       let at = 0;
       let crc = 0;
       await engine.restore(walk, async (block) => {
-        await readFully(file, block, at);
+        await soon(readFully(file, block, at));
         at += block.byteLength;
         crc = crc32(block, crc);
         if (at === bytes && crc !== head.stateCrc) throw this.#refused('it has changed since it was written');
       });
       return { timeMs: head.timeMs, known: to.length, targets: to.filter((row) => row >= 0).length };
     } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       if (error instanceof ForetokenError && error.message.startsWith(this.#path)) throw error;
       throw this.#refused(reasonOf(error));
     } finally {
-      await file.close();
+      // A disk that hangs is not waited for here, either.
+      await soon(opening.then((file) => file.close())).catch(() => {});
     }
+  }
+
+  async #openNew(bytes: number): Promise<FileHandle> {
+    const room = await this.#roomIn(dirname(this.#path));
+    if (bytes > mostOfRoom * room) throw new Error(`${bytes} bytes are too many where ${room} are free`);
+    return open(this.#beside, 'w', 0o600);
   }
 
   /** @returns the checksum */
@@ -183,18 +204,18 @@ export class ForecasterState {
       end.set(magic, places.magic);
       for (const part of [new Uint8Array(numbers.buffer), json, end]) await file.writeFile(part);
       await file.sync();
+      await file.close();
+      await rename(this.#beside, this.#path);
     } catch (error) {
       await this.#discard(file);
       throw error;
     }
-    await file.close();
-    await rename(`${this.#path}.new`, this.#path);
   }
 
   /** A file that was not finished would take the room that others need. */
   async #discard(file: FileHandle): Promise<void> {
     await file.close().catch(() => {});
-    await rm(`${this.#path}.new`, { force: true }).catch(() => {});
+    await rm(this.#beside, { force: true }).catch(() => {});
   }
 
   #done(): void {
@@ -211,7 +232,7 @@ export class ForecasterState {
     const bytes = tail.getFloat64(places.state, true);
     const count = tail.getUint32(places.numbers, true);
     const length = tail.getUint32(places.json, true);
-    if (8 * count + length > mostHeadBytes || bytes + 8 * count + length + tailBytes !== size)
+    if (!(bytes >= 0) || 8 * count + length > mostHeadBytes || bytes + 8 * count + length + tailBytes !== size)
       throw this.#refused('its parts do not fit together');
     const numbers = new Float64Array(count);
     const json = new Uint8Array(length);
@@ -247,10 +268,10 @@ async function readFully(file: FileHandle, bytes: Uint8Array, from: number): Pro
   }
 }
 
-async function within<T>(mostMs: number, work: Promise<T>, what: string): Promise<T> {
+async function within<T>(mostMs: number, work: Promise<T>, otherwise: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} took more than ${mostMs} ms`)), mostMs);
+    timer = setTimeout(() => reject(new Error(otherwise)), mostMs);
   });
   try {
     return await Promise.race([work, late]);

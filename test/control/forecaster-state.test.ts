@@ -1,12 +1,15 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   closeSync,
+  constants,
   existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   truncateSync,
   writeFileSync,
@@ -235,6 +238,50 @@ describe('a file of what forecasters know', () => {
     expect(readFileSync(path).equals(before)).toBe(true);
     mkdirSync(`${path}.new`);
     await expect(new ForecasterState(path).write(engine, targets, 0, enough)).rejects.toThrow('EISDIR');
+  });
+
+  it('that cannot be moved into its place leaves nothing beside it', async () => {
+    const { folder, path } = place();
+    const engine = await written(path);
+    rmSync(path);
+    mkdirSync(join(path, 'something'), { recursive: true });
+    const copied = await new ForecasterState(path).write(engine, targets, 0, enough);
+    await expect(copied!.kept).rejects.toThrow('forecaster-state.bin');
+    expect(readdirSync(folder)).toEqual(['forecaster-state.bin']);
+  });
+
+  it('is waited for no longer than that on a disk that hangs', async () => {
+    const { folder, path } = place();
+    const engine = await written(path);
+    const state = new ForecasterState(path);
+    // To open a pipe takes until somebody else has it open.
+    execFileSync('mkfifo', [`${path}.new`]);
+    await expect(state.write(engine, targets, 0, { ...enough, ms: 30 })).rejects.toThrow('took more than 30 ms');
+    expect(await state.write(engine, targets, 0, enough)).toBeUndefined();
+    closeSync(openSync(`${path}.new`, constants.O_RDONLY | constants.O_NONBLOCK));
+    await state.settled();
+    expect(readdirSync(folder)).toEqual(['forecaster-state.bin']);
+    rmSync(path);
+    execFileSync('mkfifo', [path]);
+    const restarted = await engineWith();
+    await expect(state.read(restarted, rowOf, () => true, 30)).rejects.toThrow('reading it took more than 30 ms');
+    closeSync(openSync(path, constants.O_RDWR));
+  });
+
+  it.runIf(process.platform === 'linux')('is closed again however reading or writing it ends', async () => {
+    const { folder, path } = place();
+    const engine = await written(path);
+    await expect(new ForecasterState(path).write(engine, targets, 0, { ...enough, ms: 0 })).rejects.toThrow('0 ms');
+    await new ForecasterState(path).read(await engineWith(), rowOf);
+    await new ForecasterState(path).read(await engineWith(), rowOf, () => false);
+    truncateSync(path, 3000);
+    await new ForecasterState(path).read(await engineWith(), rowOf).catch(() => {});
+    const files = () =>
+      readdirSync('/proc/self/fd').filter((fd) => {
+        const link = `/proc/self/fd/${fd}`;
+        return existsSync(link) && readlinkSync(link).startsWith(folder);
+      });
+    await vi.waitFor(() => expect(files()).toEqual([]));
   });
 });
 
