@@ -316,7 +316,7 @@ export class ForecastEngine implements Forecaster {
       return row !== undefined && row < this.#options.rows ? row : undefined;
     });
     const used = columns.reduce<number>((most, row) => Math.max(most, (row ?? -1) + 1), 0);
-    if (used === 0) return 0;
+    if (used === 0 && known === undefined) return 0;
     const rows = Math.max(used, Math.min(options.rows ?? 0, this.#options.rows));
     this.#fit(rows);
     const demand = new Float64Array(rows);

@@ -312,11 +312,15 @@ describe('forecasters that begin', () => {
   });
 
   /** A history of so many steps, from 0; nobody asks in the `idle` ones. */
-  async function historyOf(steps: number, idle = (_: number): boolean => false): Promise<HistoryStore> {
+  async function historyOf(
+    steps: number,
+    idle = (_: number): boolean => false,
+    demand = demandOf,
+  ): Promise<HistoryStore> {
     const history = await openMemoryHistory();
     onTestFinished(() => history.close());
     for (let step = 0; step < steps; step++) {
-      const demandTokens = Float64Array.from(names, (_, i) => demandOf(step, i + 1));
+      const demandTokens = Float64Array.from(names, (_, i) => demand(step, i + 1));
       const none = new Float64Array(names.length);
       if (idle(step)) continue;
       history.appendStep({
@@ -356,6 +360,36 @@ describe('forecasters that begin', () => {
     });
     expect(shadows.warm).toHaveBeenCalledWith(expect.objectContaining({ steps: 60 }));
     expect(await run(restarted, 60, 90)).toEqual(await run(never, 60, 90));
+  });
+
+  it('do so where most of a table has not asked since', async () => {
+    const { path } = place();
+    // The rhythm changes, and a row's is judged when it is its turn among all.
+    const rhythm = (step: number, row: number) => (step % (step < 40 ? 11 : 5) === row ? 60 : 1);
+    const slots = 41;
+    const go = async (engine: ForecastEngine, from: number, to: number) => {
+      const frames: Float32Array[] = [];
+      for (let step = from; step < to; step++) {
+        const demand = Float64Array.from({ length: slots }, (_, row) => (row > 0 && row < 5 ? rhythm(step, row) : 0));
+        frames.push((await engine.step(demand, slots)).quantiles.slice(0, slots * 2 * 5));
+      }
+      return frames;
+    };
+    const others = new Roster();
+    [...names, 'silent'].forEach((name, i) => {
+      const slot = name === 'silent' ? slots - 1 : i + 1;
+      others.put({ name, handle: slot, reservation: 0, weight: 1, limit: Number.POSITIVE_INFINITY }, slot);
+    });
+    const never = await engineWith({ engine: 'prophet' });
+    await go(never, 0, 60);
+    await (await new ForecasterState(path).write(never, others.slots, 60 * stepMs, enough))!.kept;
+    await go(never, 60, 75);
+    const restarted = await engineWith({ engine: 'prophet' });
+    const parts = partsOf(await historyOf(75, () => false, rhythm), restarted);
+    expect(await warmUp(parts, others, stepMs, new ForecasterState(path), undefined, refuse)).toMatchObject({
+      steps: 15,
+    });
+    expect(await go(restarted, 75, 100)).toEqual(await go(never, 75, 100));
   });
 
   it('make up for steps in which nobody asked, too', async () => {
