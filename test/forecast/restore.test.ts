@@ -100,7 +100,7 @@ describe('an engine that goes on from where another was', () => {
       expect(restarted.scores()).toEqual(never.scores());
       expect(restarted.likeness).toBe(never.likeness);
     },
-    30_000,
+    60_000,
   );
 
   it('leaves no trace in the one that is kept, also while forecasters are being fitted', async () => {
@@ -159,7 +159,7 @@ describe('an engine that goes on from where another was', () => {
     expect(same(expected, got)).toBe(true);
     const { awake } = rousing.mock.contexts.at(-1) as Sleepers;
     expect(awake.length).toBeLessThan(0.7 * rows);
-  }, 60_000);
+  }, 120_000);
 
   it('knows it of rows that have other numbers now, and nothing of those that are gone', async () => {
     const series = mixed(430, 12);
