@@ -18,6 +18,7 @@ import {
 import { type FileHandle, open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { warmUp } from '../../src/control/assembly.js';
 import { ForecasterState, stateVersion } from '../../src/control/forecaster-state.js';
@@ -158,6 +159,23 @@ describe('a file of what forecasters know', () => {
       );
     },
   );
+
+  it('of another version is refused', async () => {
+    const { path } = place();
+    await written(path);
+    const bytes = readFileSync(path);
+    const tail = bytes.length - 32;
+    const json = tail - bytes.readUInt32LE(tail + 12);
+    const numbers = json - 8 * bytes.readUInt32LE(tail + 8);
+    const version = `"version":${stateVersion}`;
+    bytes.write(
+      version.replace(/\d+$/, (digits) => digits.replace(/\d$/, '0')),
+      bytes.indexOf(version, json),
+    );
+    bytes.writeUInt32LE(crc32(bytes.subarray(numbers, tail)), tail + 16);
+    writeFileSync(path, bytes);
+    await expect(new ForecasterState(path).read(await engineWith(), rowOf)).rejects.toThrow('it is of version 0');
+  });
 
   it('leaves out whose row is given to another while it is copied', async () => {
     const { path } = place();
