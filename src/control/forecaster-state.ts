@@ -5,6 +5,7 @@ import { crc32 } from 'node:zlib';
 import { ForetokenError } from '../errors.js';
 import type { ForecastEngine } from '../forecast/engine.js';
 import { StateWalk } from '../forecast/state-walk.js';
+import { inTime } from '../in-time.js';
 
 /** Raised whenever what is walked through, its order or what it means changes; a test tells when that is due. */
 export const stateVersion = 2;
@@ -47,7 +48,7 @@ export interface Copied {
 
 /**
  * All that the forecasts of a controller hang on, in a file beside its history, so that the next controller goes on as if
- * there had been no end. A file is whole or the one before. Binary, about 11 KiB a target and more the more horizons there are.
+ * there had been no end. A file is whole or the one before. Binary, about 10 KiB a target and more the more horizons there are.
  */
 export class ForecasterState {
   readonly #path: string;
@@ -89,18 +90,19 @@ export class ForecasterState {
     const opening = this.#openNew(bytes);
     const copying = opening.then((file) => this.#copy(file, walk, end.signal));
     try {
-      const stateCrc = await within(
-        limits.ms,
-        copying,
-        `copying the state of forecasters took more than ${limits.ms} ms`,
-      );
+      const late = () => new Error(`copying it took more than ${limits.ms} ms`);
+      const stateCrc = await inTime(limits.ms, copying, late);
       const file = await opening;
       const rows = known.map(([, row]) => row);
       const names = known.map(([name, row]) => (forgotten.has(row) ? null : name));
       const unasked = silent.map(([name]) => name);
       const head: Head = { version: stateVersion, likeness, timeMs, rows, names, silent: unasked, stateCrc };
       const kept = this.#finish(file, bytes, head, walk.numbers);
-      this.#writing = kept.catch(() => {}).finally(() => this.#done());
+      this.#writing = kept
+        .catch(() => {})
+        .finally(() => {
+          this.#writing = undefined;
+        });
       return { bytes, kept };
     } catch (error) {
       end.abort();
@@ -112,7 +114,9 @@ export class ForecasterState {
           (file) => this.#discard(file),
           () => {},
         )
-        .finally(() => this.#done());
+        .finally(() => {
+          this.#writing = undefined;
+        });
       throw error;
     }
   }
@@ -144,8 +148,8 @@ export class ForecasterState {
     const likeness = likenessOf(engine);
     if (likeness === undefined) return undefined;
     const lateMs = performance.now() + mostMs;
-    const soon = <T>(work: Promise<T>): Promise<T> =>
-      within(Math.max(0, lateMs - performance.now()), work, `reading it took more than ${mostMs} ms`);
+    const late = () => new Error(`reading it took more than ${mostMs} ms`);
+    const soon = <T>(work: Promise<T>): Promise<T> => inTime(Math.max(0, lateMs - performance.now()), work, late);
     const opening = open(this.#path, 'r');
     try {
       const file = await soon(opening);
@@ -218,10 +222,6 @@ export class ForecasterState {
     await rm(this.#beside, { force: true }).catch(() => {});
   }
 
-  #done(): void {
-    this.#writing = undefined;
-  }
-
   async #readHead(file: FileHandle): Promise<{ head: Head; numbers: Float64Array; bytes: number }> {
     const { size } = await file.stat();
     const end = new Uint8Array(tailBytes);
@@ -265,17 +265,5 @@ async function readFully(file: FileHandle, bytes: Uint8Array, from: number): Pro
     const { bytesRead } = await file.read(bytes, at, bytes.byteLength - at, from + at);
     if (bytesRead === 0) throw new Error('it is cut off');
     at += bytesRead;
-  }
-}
-
-async function within<T>(mostMs: number, work: Promise<T>, otherwise: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(otherwise)), mostMs);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { toErrorRecord } from '../errors.js';
+import { inTime } from '../in-time.js';
 import type { ForetokenEvent } from '../options.js';
 import { ShadowLink } from '../shadow/link.js';
 import { reportOf, type ShadowReport } from '../shadow/report.js';
@@ -22,8 +23,8 @@ const retryMs = 60_000;
 /** Steps wait while it is copied; more than this is kept at the end alone, and so is what takes longer. */
 const mostCopied = 2 ** 28;
 const leastCopyMs = 250;
-/** How long it may take at the end. */
-const lastCopyMs = 6_000;
+/** How long that may take at the end, until it is safe on disk: the history is still to be closed then. */
+const lastKeepMs = 6_000;
 
 export interface ShiftHooks {
   onEvent: (event: ForetokenEvent) => void;
@@ -47,6 +48,8 @@ export class Shift {
   #keptAtMs = performance.now();
   /** What cannot be kept now; each is told of once. */
   readonly #failing = new Set<string>();
+  /** Beside the history; undefined where that is in memory. */
+  readonly #statePath: string | undefined;
   readonly #forecasters: ForecasterState | undefined;
   #forecastersDueMs = performance.now() + keepMs;
   /** Wall clock at the end of the last step; undefined before the first. */
@@ -69,8 +72,10 @@ export class Shift {
     this.#roster = roster;
     this.#hooks = hooks;
     this.#nextStepMs = options.stepMs;
-    const statePath = this.#besideHistory('forecaster-state.bin');
-    this.#forecasters = statePath === undefined ? undefined : new ForecasterState(statePath);
+    if (options.history !== 'memory') {
+      this.#statePath = join(options.history.path, 'controller-state.jsonl');
+      this.#forecasters = new ForecasterState(join(options.history.path, 'forecaster-state.bin'));
+    }
     this.#late = new LateWarm(parts, roster, options.stepMs, (message) => this.#tell('history', message));
     const { history, engine } = parts;
     if (options.shadow.length > 0)
@@ -154,10 +159,7 @@ export class Shift {
     await this.#stepping;
     await this.#keeping;
     await this.#keep();
-    // One that is on its way to the disk is of an earlier step.
-    await this.#forecasters?.settled();
-    await this.#keepForecasters(Number.POSITIVE_INFINITY, lastCopyMs);
-    await this.#forecasters?.settled();
+    await this.#kept('what forecasters know', this.#keepLast());
     await this.#late.close();
     await this.#shadows?.close();
     await this.#parts.close().catch((error: unknown) => this.#report('close', error));
@@ -207,16 +209,6 @@ export class Shift {
     }
   }
 
-  /** Undefined where the history is in memory. */
-  #besideHistory(file: string): string | undefined {
-    const { history } = this.#options;
-    return history === 'memory' ? undefined : join(history.path, file);
-  }
-
-  get #statePath(): string | undefined {
-    return this.#besideHistory('controller-state.jsonl');
-  }
-
   /** A state that cannot be read is told of and begun anew. */
   async #takeUp(): Promise<void> {
     if (this.#statePath === undefined) return;
@@ -239,6 +231,16 @@ export class Shift {
     if (this.#statePath === undefined) return;
     this.#keptAtMs = performance.now();
     await this.#kept('state', writeState(this.#statePath, this.#loop.state(Date.now())));
+  }
+
+  /** What forecasters know after the last step. A disk that does not take it in time must not keep all else from closing. */
+  #keepLast(): Promise<void> {
+    const keep = async () => {
+      // What is on its way to the disk is of an earlier step.
+      await this.#forecasters?.settled();
+      await this.#keepForecasters(Number.POSITIVE_INFINITY, lastKeepMs);
+    };
+    return inTime(lastKeepMs, keep(), () => new Error(`it was not on disk in ${lastKeepMs} ms`));
   }
 
   /** Steps wait until what forecasters know is copied; the disk has the time until the next is due to take it. */

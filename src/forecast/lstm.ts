@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { Piscina } from 'piscina';
 import { type ErrorRecord, ForetokenError, fromErrorRecord } from '../errors.js';
+import { inTime } from '../in-time.js';
 import { type LstmWeights, type ModelShape, parameterCount, readWeights, sameShape } from '../learn/model.js';
 import { guardExit, RunGuard, unguardExit } from '../learn/run-guard.js';
 import { modelsFolder, workerFile } from '../paths.js';
@@ -218,7 +219,10 @@ export class LstmForecaster implements Forecaster {
     }
     this.#pending.push({ index: ++this.#stepIndex, demand: own, resets: this.#resets });
     this.#resets = [];
-    await this.#within(this.#options.deadlineMs, this.#drain());
+    const { deadlineMs } = this.#options;
+    const late = () =>
+      new ForetokenError('WORKER_FAILED', `the inference worker did not answer within ${deadlineMs} ms`);
+    await inTime(deadlineMs, this.#drain(), late);
     for (const frame of this.#frames) frame.rows = rows;
     return this.#frames;
   }
@@ -334,24 +338,6 @@ export class LstmForecaster implements Forecaster {
       throw new ForetokenError('WORKER_FAILED', `the inference worker died: ${reason}`, { cause });
     }
     if (record) throw fromErrorRecord(record);
-  }
-
-  async #within(deadlineMs: number, work: Promise<void>): Promise<void> {
-    if (deadlineMs === Number.POSITIVE_INFINITY) return work;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () =>
-          reject(new ForetokenError('WORKER_FAILED', `the inference worker did not answer within ${deadlineMs} ms`)),
-        deadlineMs,
-      );
-    });
-    try {
-      await Promise.race([work, late]);
-    } finally {
-      clearTimeout(timer);
-      work.catch(() => {});
-    }
   }
 }
 

@@ -7,10 +7,12 @@ import { expect, it, onTestFinished, vi } from 'vitest';
 import { ForecasterState } from '../../src/control/forecaster-state.js';
 import { Shift } from '../../src/control/shift.js';
 import type { ForecastEngine } from '../../src/forecast/engine.js';
+import { openDuckDbHistory } from '../../src/history/duckdb.js';
 import { resolveOptions } from '../../src/options.js';
 import { BucketTable } from '../../src/table/table.js';
 
-it('keeps what forecasters know at its end also while an earlier file is not done', async () => {
+/** A shift over a table with one target, which asks while steps go on. */
+async function begun() {
   const path = mkdtempSync(join(tmpdir(), 'foretoken-shift-'));
   onTestFinished(() => rmSync(path, { recursive: true, force: true }));
   const table = BucketTable.create({ capacity: 16, ratePerSec: 1000, burst: 100, clock: 'monotonic' });
@@ -18,7 +20,11 @@ it('keeps what forecasters know at its end also while an earlier file is not don
   const given = { engine: 'ewma', ratePerSec: 1000, burst: 100, stepMs: 100, horizonsMs: [500] } as const;
   const { cost: _, onEvent: __, ...options } = resolveOptions({ ...given, history: { path } });
   let steps = 0;
-  const shift = await Shift.open(table, options, { onEvent: () => {}, onStep: () => void steps++ });
+  const told: string[] = [];
+  const shift = await Shift.open(table, options, {
+    onEvent: ({ message }) => void told.push(message),
+    onStep: () => void steps++,
+  });
   const handle = table.addTarget({ mayBorrow: true });
   shift.put({ name: 'a', handle, reservation: 0, weight: 1, limit: Number.POSITIVE_INFINITY });
   const stepsOn = async (more: number) => {
@@ -30,27 +36,39 @@ it('keeps what forecasters know at its end also while an earlier file is not don
     }
   };
   await stepsOn(3);
+  return { path, shift, stepsOn, told };
+}
 
-  // A disk that takes its time for large files, and the time for one.
+/** A disk that takes no large file until it is told to. */
+async function busyDisk(path: string): Promise<() => void> {
   const file = await open(join(path, 'any'), 'w');
   const handles = Object.getPrototypeOf(file) as FileHandle;
   await file.close();
   let isFree = false;
-  const syncing = vi.spyOn(handles, 'sync').mockImplementation(async function (this: FileHandle) {
+  vi.spyOn(handles, 'sync').mockImplementation(async function (this: FileHandle) {
     if ((await this.stat()).size > 10_000) while (!isFree) await sleep(10);
   });
+  onTestFinished(() => {
+    isFree = true;
+    vi.restoreAllMocks();
+  });
+  return () => {
+    isFree = true;
+  };
+}
+
+it('keeps what forecasters know at its end also while an earlier file is not done', async () => {
+  const { path, shift, stepsOn } = await begun();
+  const free = await busyDisk(path);
   const writing = vi.spyOn(ForecasterState.prototype, 'write');
-  onTestFinished(() => void vi.restoreAllMocks());
+  // The time for a file has come.
   const now = performance.now.bind(performance);
   const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + 20_000);
   await stepsOn(3);
   clock.mockRestore();
   expect(writing).toHaveBeenCalledTimes(1);
-  setTimeout(() => {
-    isFree = true;
-  }, 200);
+  setTimeout(free, 200);
   await shift.end();
-  syncing.mockRestore();
   expect(writing).toHaveBeenCalledTimes(2);
   const [engine, , lastMs] = writing.mock.calls[1]!;
   const found = await new ForecasterState(join(path, 'forecaster-state.bin')).read(
@@ -59,3 +77,14 @@ it('keeps what forecasters know at its end also while an earlier file is not don
   );
   expect(found?.timeMs).toBe(lastMs);
 });
+
+it('ends with its history closed where the disk takes no state, and says so', async () => {
+  const { path, shift, told } = await begun();
+  const free = await busyDisk(path);
+  await shift.end();
+  expect(told).toEqual(['what forecasters know not kept: it was not on disk in 6000 ms']);
+  const history = await openDuckDbHistory({ path: join(path, 'history.duckdb') });
+  expect((await history.recentDemand(10, 100)).targets).toEqual(['a']);
+  await history.close();
+  free();
+}, 30_000);
