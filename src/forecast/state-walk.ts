@@ -181,19 +181,11 @@ export class StateWalk {
 
   /** Copies the state block by block. What is yielded holds until the next. */
   *save(): Generator<Uint8Array> {
-    let buffer = new ArrayBuffer(0);
-    for (const block of this.#blocks()) {
-      const bytes = lengthOf(block);
-      if (buffer.byteLength < bytes) buffer = new ArrayBuffer(Math.max(bytes, blockBytes));
-      let at = 0;
-      for (const piece of block) {
-        const { values, rows, from, to, width } = piece;
-        const out = viewOf(values, buffer, at, (to - from) * width);
-        if (rows) gather(values, width, rows, from, to, out);
-        else out.set(values.subarray(from, to));
-        at += aligned(bytesOf(piece));
-      }
-      yield new Uint8Array(buffer, 0, bytes);
+    for (const { bytes, parts } of this.#views()) {
+      for (const { values, rows, from, to, width, view } of parts)
+        if (rows) overRuns(rows, from, to, (row, i, n) => copy(values, row * width, n * width, view, i * width));
+        else view.set(values.subarray(from, to));
+      yield bytes;
     }
   }
 
@@ -205,19 +197,11 @@ export class StateWalk {
   async load(read: (bytes: Uint8Array) => Promise<void>): Promise<void> {
     if (this.#next !== this.#numbers.length) throw unlike('it has too many numbers');
     if (this.byteLength !== this.#expected) throw unlike(`it has ${this.#expected} bytes, not ${this.byteLength}`);
-    let buffer = new ArrayBuffer(0);
-    for (const block of this.#blocks()) {
-      const bytes = lengthOf(block);
-      if (buffer.byteLength < bytes) buffer = new ArrayBuffer(Math.max(bytes, blockBytes));
-      await read(new Uint8Array(buffer, 0, bytes));
-      let at = 0;
-      for (const piece of block) {
-        const { values, rows, from, to, width } = piece;
-        const given = viewOf(values, buffer, at, (to - from) * width);
-        if (rows) this.#scatter(given, values, width, rows, from, to);
-        else values.set(given, from);
-        at += aligned(bytesOf(piece));
-      }
+    for (const { bytes, parts } of this.#views()) {
+      await read(bytes);
+      for (const { values, rows, from, to, width, view } of parts)
+        if (rows) overRuns(rows, from, to, (row, i, n) => copy(view, i * width, n * width, values, row * width));
+        else values.set(view, from);
     }
     for (const act of this.#afterwards) act();
   }
@@ -229,6 +213,22 @@ export class StateWalk {
     const rows = this.#turns.get(name) ?? this.#to.filter((_, i) => this.#from[i]! % every === first);
     this.#turns.set(name, rows);
     return rows;
+  }
+
+  /** The blocks in order, and where each of their pieces lies; in the same memory, one after the other. */
+  *#views(): Generator<{ bytes: Uint8Array; parts: (Piece & { view: Numbers })[] }> {
+    let buffer = new ArrayBuffer(0);
+    for (const block of this.#blocks()) {
+      const length = lengthOf(block);
+      if (buffer.byteLength < length) buffer = new ArrayBuffer(Math.max(length, blockBytes));
+      let at = 0;
+      const parts = block.map((piece) => {
+        const view = viewOf(piece.values, buffer, at, (piece.to - piece.from) * piece.width);
+        at += aligned(bytesOf(piece));
+        return { ...piece, view };
+      });
+      yield { bytes: new Uint8Array(buffer, 0, length), parts };
+    }
   }
 
   /** Pieces that are copied together, at most about a block of them. */
@@ -255,27 +255,19 @@ export class StateWalk {
     }
     if (block.length > 0) yield block;
   }
-
-  #scatter(given: Numbers, values: Numbers, width: number, rows: Int32Array, from: number, to: number): void {
-    for (let i = from; i < to; ) {
-      let end = i + 1;
-      const row = rows[i]!;
-      if (row < 0) {
-        i = end;
-        continue;
-      }
-      while (end < to && rows[end] === rows[end - 1]! + 1) end++;
-      copy(given, (i - from) * width, (end - i) * width, values, row * width);
-      i = end;
-    }
-  }
 }
 
-function gather(values: Numbers, width: number, rows: Int32Array, from: number, to: number, out: Numbers): void {
+/** Visits runs of rows that lie side by side, with the place of the first of them after `from`; not those that are gone. */
+function overRuns(
+  rows: Int32Array,
+  from: number,
+  to: number,
+  visit: (row: number, place: number, length: number) => void,
+): void {
   for (let i = from; i < to; ) {
     let end = i + 1;
-    while (end < to && rows[end] === rows[end - 1]! + 1) end++;
-    copy(values, rows[i]! * width, (end - i) * width, out, (i - from) * width);
+    while (rows[i]! >= 0 && end < to && rows[end] === rows[end - 1]! + 1) end++;
+    if (rows[i]! >= 0) visit(rows[i]!, i - from, end - i);
     i = end;
   }
 }

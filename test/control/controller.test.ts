@@ -189,6 +189,19 @@ describe('a history that cannot be opened', () => {
   });
 });
 
+/** A run of so many steps in which `a` asked. */
+async function earlierRun(path: string, steps: number): Promise<void> {
+  const { foretoken } = await openWith({ history: { path } });
+  const a = foretoken.addTarget('a');
+  let seen = 0;
+  await report(
+    foretoken,
+    () => a.tryAcquire(),
+    () => ++seen >= steps,
+  );
+  await foretoken.close();
+}
+
 describe('a history on disk', () => {
   it('can be read after closing, and the forecasters of the next run go on from where they were', async () => {
     const path = folder();
@@ -239,15 +252,7 @@ describe('a history on disk', () => {
 
   it('does where what forecasters knew cannot be taken up, and tells once that it cannot be kept', async () => {
     const path = folder();
-    const first = await openWith({ history: { path } });
-    const a = first.foretoken.addTarget('a');
-    let steps = 0;
-    await report(
-      first.foretoken,
-      () => a.tryAcquire(),
-      () => ++steps >= 4,
-    );
-    await first.foretoken.close();
+    await earlierRun(path, 4);
     writeFileSync(join(path, 'forecaster-state.bin'), 'something else');
     mkdirSync(join(path, 'forecaster-state.bin.new'));
 
@@ -268,14 +273,7 @@ describe('a history on disk', () => {
 
   it('is what a run that ends before its first step leaves as it was', async () => {
     const path = folder();
-    const first = await openWith({ history: { path } });
-    const a = first.foretoken.addTarget('a');
-    await report(
-      first.foretoken,
-      () => a.tryAcquire(),
-      ({ demandTokens }) => demandTokens > 0,
-    );
-    await first.foretoken.close();
+    await earlierRun(path, 4);
     const before = readFileSync(join(path, 'forecaster-state.bin'));
     const second = await openWith({ history: { path }, stepMs: 5_000, horizonsMs: [5_000] });
     second.foretoken.addTarget('a');
@@ -285,15 +283,7 @@ describe('a history on disk', () => {
 
   it('warms targets that are added while steps go on', async () => {
     const path = folder();
-    const first = await openWith({ history: { path } });
-    const a = first.foretoken.addTarget('a');
-    let steps = 0;
-    await report(
-      first.foretoken,
-      () => a.tryAcquire(),
-      () => ++steps >= 8,
-    );
-    await first.foretoken.close();
+    await earlierRun(path, 8);
 
     const second = await openWith({ history: { path } });
     second.foretoken.addTarget('other');

@@ -1,8 +1,8 @@
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type EngineEvent, type EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { EngineEvent, EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
 import { quantileCount } from '../../src/forecast/forecaster.js';
 import { shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
 import { Mixture } from '../../src/forecast/mixture.js';
@@ -12,38 +12,11 @@ import { Lineage } from '../../src/learn/lineage.js';
 import { type LstmWeights, readWeights } from '../../src/learn/model.js';
 import { Random } from '../../src/learn/random.js';
 import { Refiner } from '../../src/learn/refiner.js';
-import { flawOf, kinds, poisson, type Series } from './series.js';
+import { openEngine, run } from './engines.js';
+import { kinds, poisson, type Series } from './series.js';
 
-const opened: ForecastEngine[] = [];
-afterEach(async () => {
-  for (const engine of opened.splice(0)) await engine.close();
-});
-
-async function openWith(options: Partial<EngineOptions> = {}) {
-  const events: EngineEvent[] = [];
-  const engine = await ForecastEngine.open({
-    rows: 8,
-    stepMs: 1000,
-    horizonsMs: [1000, 5000],
-    refine: false,
-    deterministic: true,
-    onEvent: (event) => events.push(event),
-    ...options,
-  });
-  opened.push(engine);
-  return { engine, events };
-}
-
-/** The frame after each step. */
-async function run(engine: ForecastEngine, series: Series): Promise<Float32Array[]> {
-  const frames: Float32Array[] = [];
-  for (const demand of series) {
-    const frame = await engine.step(Float64Array.from(demand), demand.length);
-    expect(flawOf(frame)).toBeUndefined();
-    frames.push(frame.quantiles.slice(0, demand.length * frame.horizonsMs.length * quantileCount));
-  }
-  return frames;
-}
+const openWith = (options: Partial<EngineOptions> = {}) =>
+  openEngine({ rows: 8, horizonsMs: [1000, 5000], ...options });
 
 const series = poisson(80, 4, 12, kinds.periodic!);
 

@@ -2,43 +2,18 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type EngineEvent, type EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
 import { quantileCount } from '../../src/forecast/forecaster.js';
 import { LstmForecaster } from '../../src/forecast/lstm.js';
 import { Sleepers } from '../../src/forecast/sleepers.js';
 import { StateWalk } from '../../src/forecast/state-walk.js';
 import { LiveWatch } from '../../src/learn/watch.js';
+import { openEngine, run } from './engines.js';
 import { onOff, poisson, type Series } from './series.js';
 
-const opened: ForecastEngine[] = [];
-afterEach(async () => {
-  for (const engine of opened.splice(0)) await engine.close();
-});
-
-async function openWith(options: Partial<EngineOptions> = {}) {
-  const events: EngineEvent[] = [];
-  const engine = await ForecastEngine.open({
-    rows: 64,
-    stepMs: 1000,
-    horizonsMs: [5_000, 30_000, 300_000],
-    refine: false,
-    deterministic: true,
-    onEvent: (event) => events.push(event),
-    ...options,
-  });
-  opened.push(engine);
-  return { engine, events };
-}
-
-async function run(engine: ForecastEngine, series: Series): Promise<Float32Array[]> {
-  const frames: Float32Array[] = [];
-  for (const demand of series) {
-    const { quantiles, horizonsMs } = await engine.step(Float64Array.from(demand), demand.length);
-    frames.push(quantiles.slice(0, demand.length * horizonsMs.length * quantileCount));
-  }
-  return frames;
-}
+const openWith = (options: Partial<EngineOptions> = {}) =>
+  openEngine({ rows: 64, horizonsMs: [5_000, 30_000, 300_000], ...options });
 
 /** Whether frames are the same, without a list of all that differs: that takes minutes. */
 const same = (a: Float32Array[], b: Float32Array[]): boolean =>
