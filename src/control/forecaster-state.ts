@@ -8,7 +8,7 @@ import { StateWalk } from '../forecast/state-walk.js';
 import { inTime } from '../in-time.js';
 
 /** Raised whenever what is walked through, its order or what it means changes; a test tells when that is due. */
-export const stateVersion = 2;
+export const stateVersion = 3;
 
 /**
  * What a file says of itself. It lies behind the state, as all of it is known only then: the walk's numbers, this as JSON,

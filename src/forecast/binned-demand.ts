@@ -58,21 +58,14 @@ export class BinnedDemand {
   walk(walk: StateWalk): void {
     if (this.#sum.length < walk.size) this.#sum = grown(this.#sum, walk.size);
     walk.rows(this.#sum, 1);
-    this.#rows = walk.number(this.#rows);
     if (walk.isLoading) this.#rows = walk.size;
     this.#steps = walk.count(this.#steps, this.#stepsPerBin);
     this.#count = walk.number(this.#count);
     const count = walk.count(this.#bins.length, this.#most);
     for (let i = 0; i < count; i++) {
-      const entries = [...(this.#bins[i] ?? [])];
-      const size = walk.count(entries.length, mostRows);
-      const bin = new Map<number, number>();
-      for (let e = 0; e < size; e++) {
-        const row = walk.row(entries[e]?.[0] ?? 0);
-        const sum = walk.number(entries[e]?.[1] ?? 0);
-        if (row >= 0) bin.set(row, sum);
-      }
+      const bin = this.#bins[i] ?? new Map<number, number>();
       this.#bins[i] = bin;
+      walk.map(bin, (sum = 0) => walk.number(sum));
     }
   }
 

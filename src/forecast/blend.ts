@@ -99,15 +99,10 @@ export class Blend {
     walk.rows(this.#totals, 1);
     walk.rows(this.#since, 1);
     for (const { records, open: list } of this.#horizons) {
-      const entries = [...records];
-      const count = walk.count(entries.length, Number.POSITIVE_INFINITY);
-      records.clear();
-      for (let i = 0; i < count; i++) {
-        const row = walk.row(entries[i]?.[0] ?? 0);
-        const loss = walk.list(entries[i]?.[1].loss ?? []);
-        const scored = walk.number(entries[i]?.[1].scored ?? 0);
-        if (row >= 0) records.set(row, { loss, scored });
-      }
+      walk.map(records, (record) => ({
+        loss: walk.list(record?.loss ?? []),
+        scored: walk.number(record?.scored ?? 0),
+      }));
       const opened = walk.count(list.length, mostOpen + 1);
       for (let i = 0; i < opened; i++) {
         const { step = 0, rows = [], totals = [], said = [] } = list[i] ?? {};

@@ -137,16 +137,7 @@ export class LongRange {
     // The round under way is begun anew by who goes on from here; who has it begins the next when that is due.
     if (walk.isLoading) this.#nextBin = nextBin;
     this.#demand.walk(walk);
-    for (const paths of this.#paths) {
-      const entries = [...paths];
-      const count = walk.count(entries.length, Number.POSITIVE_INFINITY);
-      paths.clear();
-      for (let i = 0; i < count; i++) {
-        const row = walk.row(entries[i]?.[0] ?? 0);
-        const path = FittedPath.walk(walk, entries[i]?.[1]);
-        if (row >= 0) paths.set(row, path);
-      }
-    }
+    for (const paths of this.#paths) walk.map(paths, (path) => FittedPath.walk(walk, path));
     this.#listRows();
   }
 

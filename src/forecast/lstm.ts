@@ -266,7 +266,6 @@ export class LstmForecaster implements Forecaster {
    */
   walk(walk: StateWalk): void {
     const { models, rows, shape } = this.#task;
-    if (walk.size > rows) throw new ForetokenError('INVALID_ARGUMENT', `${walk.size} rows, of ${rows} there can be`);
     this.#bank.walk(walk);
     const prints = models.map(({ weights }) => fingerprint(new Float32Array(weights)));
     const left = new Set(models.slice(1));

@@ -141,6 +141,18 @@ export class StateWalk {
     return this.#places ? (this.#places.get(written) ?? -1) : written;
   }
 
+  /** What is known of a few rows, by row; of those that are gone it is left out. @param walkOne walks through what is known of one */
+  map<T>(known: Map<number, T>, walkOne: (value: T | undefined) => T): void {
+    const entries = [...known];
+    const count = this.count(entries.length, Number.POSITIVE_INFINITY);
+    known.clear();
+    for (let i = 0; i < count; i++) {
+      const row = this.row(entries[i]?.[0] ?? 0);
+      const value = walkOne(entries[i]?.[1]);
+      if (row >= 0) known.set(row, value);
+    }
+  }
+
   /** Whether what is known of a row, by its number now, is among what is walked through. */
   has(row: number): boolean {
     this.#known ??= new Set(this.#to);

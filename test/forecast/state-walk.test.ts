@@ -149,6 +149,26 @@ describe('a walk through the state', () => {
     expect([loading.row(0), loading.row(0)]).toEqual([2, -1]);
   });
 
+  it('has of what is known of a few rows that of those that are there, by the rows they have now', () => {
+    const known = new Map([
+      [4, 0.5],
+      [1, 7],
+      [3, 9],
+    ]);
+    const walkThrough = (walk: StateWalk, rows: Map<number, number>) =>
+      walk.map(rows, (value = 0) => walk.number(value));
+    const saving = StateWalk.saving(Int32Array.of(1, 3, 4));
+    walkThrough(saving, known);
+    expect([...known.keys()]).toEqual([4, 1, 3]);
+    const now = new Map<number, number>();
+    const loading = StateWalk.loading(saving.numbers, Int32Array.of(1, 3, 4), Int32Array.of(8, -1, 2), nobody, 0);
+    walkThrough(loading, now);
+    expect([...now]).toEqual([
+      [2, 0.5],
+      [8, 7],
+    ]);
+  });
+
   it.each([
     ['too few numbers', (numbers: Float64Array) => numbers.subarray(1), 0],
     ['too many', (numbers: Float64Array) => Float64Array.of(...numbers, 0), 0],
