@@ -236,8 +236,10 @@ export class Shift {
   /** What forecasters know after the last step. A disk that does not take it in time must not keep all else from closing. */
   #keepLast(): Promise<void> {
     const keep = async () => {
+      if (!this.#forecasters) return;
       // What is on its way to the disk is of an earlier step.
-      await this.#forecasters?.settled();
+      await this.#forecasters.settled();
+      await this.#parts.engine.settled();
       await this.#keepForecasters(Number.POSITIVE_INFINITY, lastKeepMs);
     };
     return inTime(lastKeepMs, keep(), () => new Error(`it was not on disk in ${lastKeepMs} ms`));

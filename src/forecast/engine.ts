@@ -126,6 +126,8 @@ export class ForecastEngine implements Forecaster {
   #watch: LiveWatch;
   /** Rows that were given to others since what is known was last walked through to be kept. */
   #forgotten = new Set<number>();
+  /** Rows that history is being taken in for, by its columns; undefined of those that are left out. */
+  #warming: (number | undefined)[] = [];
   /** What refinement came to, until the next step. */
   #refined: RefineResult | undefined;
   #trial: Trial | undefined;
@@ -225,6 +227,9 @@ export class ForecastEngine implements Forecaster {
   reset(row: number): void {
     for (const { rows } of this.#late) rows.delete(row);
     this.#forgotten.add(row);
+    // The rest of that history is no longer this row's.
+    const column = this.#warming.indexOf(row);
+    if (column >= 0) this.#warming[column] = undefined;
     const { mixture, longRange, blend } = this.#members;
     mixture.reset(row);
     this.#lstm?.reset(row);
@@ -258,6 +263,11 @@ export class ForecastEngine implements Forecaster {
     this.#walkModels(walk);
     walkMembers(walk, this.#members);
     return { walk, forgotten: this.#forgotten };
+  }
+
+  /** Waits until a model that is late has made up for it; `save` says nothing before. */
+  async settled(): Promise<void> {
+    await this.#lstm?.settled();
   }
 
   /** Whether a row has ever been asked under. */
@@ -323,6 +333,7 @@ export class ForecastEngine implements Forecaster {
     const targets = columns.filter((row) => row !== undefined).length;
     const fitting = Math.max(leastWarmForecasts, Math.floor(warmForecasts / targets));
     const first = known ?? matrix.steps - fitting;
+    this.#warming = columns;
     let yieldedMs = performance.now();
     for (let step = 0; step < matrix.steps; step++) {
       if (this.#closed || signal?.aborted) return step;

@@ -238,6 +238,11 @@ export class LstmForecaster implements Forecaster {
     return this.#pending.length === 0 && !this.#running;
   }
 
+  /** Waits until every step handed over has been taken in. @throws ForetokenError WORKER_FAILED if one cannot be */
+  settled(): Promise<void> {
+    return this.#drain();
+  }
+
   /** Takes over another's row, features and state; every model here goes on from the other's first. Both are idle. */
   adopt(other: LstmForecaster, from: number, row: number): void {
     const { hidden } = this.#task.shape;

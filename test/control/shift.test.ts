@@ -1,8 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Piscina } from 'piscina';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { ForecasterState } from '../../src/control/forecaster-state.js';
 import { Shift } from '../../src/control/shift.js';
@@ -12,12 +13,12 @@ import { resolveOptions } from '../../src/options.js';
 import { BucketTable } from '../../src/table/table.js';
 
 /** A shift over a table with one target, which asks while steps go on. */
-async function begun() {
+async function begun(engine: 'ewma' | 'lstm' = 'ewma') {
   const path = mkdtempSync(join(tmpdir(), 'foretoken-shift-'));
   onTestFinished(() => rmSync(path, { recursive: true, force: true }));
   const table = BucketTable.create({ capacity: 16, ratePerSec: 1000, burst: 100, clock: 'monotonic' });
   onTestFinished(() => table.close());
-  const given = { engine: 'ewma', ratePerSec: 1000, burst: 100, stepMs: 100, horizonsMs: [500] } as const;
+  const given = { engine, ratePerSec: 1000, burst: 100, stepMs: 100, horizonsMs: [500] } as const;
   const { cost: _, onEvent: __, ...options } = resolveOptions({ ...given, history: { path } });
   let steps = 0;
   const told: string[] = [];
@@ -76,6 +77,20 @@ it('keeps what forecasters know at its end also while an earlier file is not don
     () => undefined,
   );
   expect(found?.timeMs).toBe(lastMs);
+});
+
+it('waits at its end for a model that is late, and keeps what forecasters know', async () => {
+  const { path, shift, stepsOn, told } = await begun('lstm');
+  const run = Piscina.prototype.run;
+  vi.spyOn(Piscina.prototype, 'run').mockImplementation(async function (this: Piscina, ...given) {
+    await sleep(500);
+    return run.apply(this, given);
+  });
+  onTestFinished(() => void vi.restoreAllMocks());
+  await stepsOn(1);
+  await shift.end();
+  expect(told).toEqual([expect.stringContaining('classical forecasters for now')]);
+  expect(existsSync(join(path, 'forecaster-state.bin'))).toBe(true);
 });
 
 it('ends with its history closed where the disk takes no state, and says so', async () => {

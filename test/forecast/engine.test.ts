@@ -137,6 +137,20 @@ describe('warming', () => {
     expect(await run(warmed, demands.slice(130))).toEqual(await run(never, demands.slice(130)));
   });
 
+  it('takes in nothing more for a row that is given to another meanwhile', async () => {
+    // Every step lets others have a turn.
+    let timeMs = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => (timeMs += 20));
+    onTestFinished(() => void vi.restoreAllMocks());
+    const { engine } = await openWith({ engine: 'ewma' });
+    const warming = engine.warm(matrix, rowOf);
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(engine.knows(1)).toBe(true);
+    engine.reset(1);
+    expect(await warming).toBe(300);
+    expect([0, 1, 2].map((row) => engine.knows(row))).toEqual([true, false, true]);
+  });
+
   it('brings a target that is added while steps go on to where it would be had it been there', async () => {
     // A third row with a rhythm; the engine runs without it and is told of its past later.
     for (const name of ['auto', 'ewma'] as const) {
