@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Blend } from '../../src/forecast/blend.js';
 import { type ForecastFrame, quantileCount } from '../../src/forecast/forecaster.js';
 import type { LongRange } from '../../src/forecast/long-range.js';
+import { carry } from './carry.js';
 
 const stepMs = 30_000;
 const stepS = stepMs / 1000;
@@ -63,6 +64,18 @@ describe('forecasts that are blended into a mixture', () => {
     bad.said = 90;
     for (let step = 0; step < 200; step++) bad.step(20, 20);
     for (const value of bad.step(20, 20).quantiles) expect(value).toBeCloseTo(20, 0);
+  });
+
+  it('are not scored where they were made for rows that have other numbers now', async () => {
+    const [bench, same, other] = [new Bench(), new Bench(), new Bench()];
+    const before = bench.step(5, 10).quantiles;
+    for (let step = 0; step < 2; step++) bench.step(5, 10);
+    await carry(bench.blend, same.blend, [0, 1], [0, 1]);
+    await carry(bench.blend, other.blend, [0, 1], [1, 0]);
+    // Two steps on, the first forecast's horizon has passed; those that are made from now on have yet to.
+    for (const each of [same, other]) each.step(5, 10);
+    expect(same.step(5, 10).quantiles).not.toEqual(before);
+    expect(other.step(5, 10).quantiles).toEqual(before);
   });
 
   it('begin anew for a row that was given to another target', () => {

@@ -9,6 +9,7 @@ import { LstmForecaster } from '../../src/forecast/lstm.js';
 import { Sleepers } from '../../src/forecast/sleepers.js';
 import { StateWalk } from '../../src/forecast/state-walk.js';
 import { LiveWatch } from '../../src/learn/watch.js';
+import { carry } from './carry.js';
 import { openEngine, run } from './engines.js';
 import { onOff, poisson, type Series } from './series.js';
 
@@ -312,26 +313,15 @@ describe('a comparison of two models that goes on', () => {
     for (let step = 0; step < steps; step++) watch.step([3, 9, last], 3, said(5), said(7));
     return watch;
   };
-  const carry = async (watch: LiveWatch, from: number[], to: number[]) => {
-    const saving = StateWalk.saving(Int32Array.from(from));
-    watch.walk(saving);
-    const bytes = Buffer.concat(Array.from(saving.save(), (block) => Buffer.from(block)));
+  const carryOver = async (watch: LiveWatch, from: number[], to: number[]) => {
     const other = new LiveWatch(options);
-    const walk = StateWalk.loading(
-      saving.numbers,
-      Int32Array.from(from),
-      Int32Array.from(to),
-      new Int32Array(0),
-      bytes.length,
-    );
-    other.walk(walk);
-    await walk.load(async (block) => void block.set(bytes.subarray(0, block.length)));
+    await carry(watch, other, from, to);
     return other;
   };
 
   it('does not count what was said of rows that have other numbers now', async () => {
     const watch = watchOf(20, 6);
-    const moved = await carry(watch, [0, 1, 2], [2, 1, 0]);
+    const moved = await carryOver(watch, [0, 1, 2], [2, 1, 0]);
     const before = watch.bestLosses();
     expect(moved.bestLosses()).toEqual(before);
     moved.step([0, 0, 0], 3, said(5), said(7));
@@ -340,14 +330,14 @@ describe('a comparison of two models that goes on', () => {
 
   it('takes those nobody has any more for rows that nobody asks under', async () => {
     const [watch, quiet] = [watchOf(20, 1e6), watchOf(20, 1e6)];
-    const other = await carry(watch, [0, 1], [0, 1]);
+    const other = await carryOver(watch, [0, 1], [0, 1]);
     for (let step = 0; step < 5; step++) {
       other.step([3, 9, 0], 3, said(5), said(7));
       quiet.step([3, 9, 1e6], 3, said(5), said(7));
     }
     // Of a row that was given up nothing is missed, and it wanted nothing.
     expect(other.bestLosses()[0]).toBeLessThan(quiet.bestLosses()[0]! / 1.01);
-    const whole = await carry(watchOf(20, 1e6), [0, 1, 2], [0, 1, 2]);
+    const whole = await carryOver(watchOf(20, 1e6), [0, 1, 2], [0, 1, 2]);
     for (let step = 0; step < 5; step++) whole.step([3, 9, 1e6], 3, said(5), said(7));
     expect(whole.bestLosses()).toEqual(quiet.bestLosses());
   });
