@@ -48,6 +48,9 @@ export class ForetokenError extends Error {
   }
 }
 
+/** What a thrown value, which may be anything, says for people. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 /** An error as plain data: structured clone drops an error's class and code between threads. */
 export interface ErrorRecord {
   code: ErrorCode;
@@ -57,6 +60,6 @@ export interface ErrorRecord {
 export const toErrorRecord = (error: unknown, fallback: ErrorCode): ErrorRecord =>
   error instanceof ForetokenError
     ? { code: error.code, message: error.message }
-    : { code: fallback, message: error instanceof Error ? error.message : String(error) };
+    : { code: fallback, message: messageOf(error) };
 
 export const fromErrorRecord = (record: ErrorRecord): ForetokenError => new ForetokenError(record.code, record.message);

@@ -54,6 +54,11 @@ export async function openParts(
       onEvent: ({ kind, message }) => onEvent({ kind, message, timeMs: Date.now() }),
       onResolved: (resolved) => storeResolved(history, roster, resolved, options.stepMs),
     });
+    engine.learnFrom(async (steps, rows) => {
+      const names = rows.map((row) => roster.names[row]).filter((name) => name !== undefined);
+      const matrix = await history.recentDemand(steps, options.stepMs, undefined, names);
+      return { matrix, rowOf: (name) => roster.slots.get(name) };
+    });
     return {
       history,
       engine,

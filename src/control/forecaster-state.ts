@@ -2,7 +2,7 @@ import { type FileHandle, open, rename, rm, statfs } from 'node:fs/promises';
 import { endianness } from 'node:os';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { ForetokenError } from '../errors.js';
+import { ForetokenError, messageOf } from '../errors.js';
 import type { ForecastEngine } from '../forecast/engine.js';
 import { StateWalk } from '../forecast/state-walk.js';
 import { inTime } from '../in-time.js';
@@ -172,7 +172,7 @@ export class ForecasterState {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       if (error instanceof ForetokenError && error.message.startsWith(this.#path)) throw error;
-      throw this.#refused(reasonOf(error));
+      throw this.#refused(messageOf(error));
     } finally {
       // A disk that hangs is not waited for here, either.
       await soon(opening.then((file) => file.close())).catch(() => {});
@@ -254,8 +254,6 @@ async function freeBytes(folder: string): Promise<number> {
   const { bavail, bsize } = await statfs(folder);
   return bavail * bsize;
 }
-
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 const likenessOf = (engine: ForecastEngine): string | undefined =>
   engine.likeness === undefined ? undefined : `${endianness()} ${engine.likeness}`;

@@ -1,3 +1,4 @@
+import { messageOf } from '../errors.js';
 import { type Parts, stepsToWarm } from './assembly.js';
 import type { Roster } from './roster.js';
 
@@ -66,8 +67,7 @@ export class LateWarm {
       const warmed = await engine.warmLate(matrix, rowOf, signal);
       if (warmed > 0) this.#tell(`forecasters warmed with the history of ${warmed} added targets`);
     } catch (error) {
-      if (!this.#end.signal.aborted)
-        this.#tell(`warming added targets failed: ${error instanceof Error ? error.message : String(error)}`);
+      if (!this.#end.signal.aborted) this.#tell(`warming added targets failed: ${messageOf(error)}`);
     }
   }
 }

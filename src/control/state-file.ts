@@ -1,6 +1,6 @@
 import { open, readFile, rename, stat } from 'node:fs/promises';
 import type { RulesRecord } from '../allocate/rules.js';
-import { ForetokenError } from '../errors.js';
+import { ForetokenError, messageOf } from '../errors.js';
 import type { LimiterRecord } from './limiter.js';
 import { type PooledTrust, type TrustRecord, verdicts } from './trust.js';
 
@@ -74,7 +74,7 @@ export async function readState(path: string): Promise<(KeptState & { targets: K
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     if (error instanceof ForetokenError) throw error;
-    throw refused(path, error instanceof Error ? error.message : String(error));
+    throw refused(path, messageOf(error));
   }
   let documents: unknown[];
   try {

@@ -1,4 +1,4 @@
-import { ForetokenError } from '../errors.js';
+import { ForetokenError, messageOf } from '../errors.js';
 import type { DemandMatrix } from '../history/store.js';
 import { Lineage } from '../learn/lineage.js';
 import type { LstmWeights } from '../learn/model.js';
@@ -73,6 +73,15 @@ export interface EngineOptions {
   onResolved?: (resolved: ResolvedForecasts) => void;
 }
 
+/**
+ * Gives the demand of up to so many of the latest steps, and whose row is whose by then.
+ * @param rows those wanted
+ */
+export type PastDemand = (
+  steps: number,
+  rows: readonly number[],
+) => Promise<{ matrix: DemandMatrix; rowOf: (target: string) => number | undefined }>;
+
 /** The forecasters beside the models. */
 interface Members {
   mixture: Mixture;
@@ -102,6 +111,11 @@ const fittedKindsOf: Partial<Record<EngineName, readonly FittedKind[]>> = {
  */
 const warmForecasts = 150_000;
 const leastWarmForecasts = 10;
+/** How long the model may take for a step at least, ms; while warming more, as nobody waits and its thread may only just begin. */
+const leastDeadlineMs = 50;
+const warmDeadlineMs = 2000;
+/** Steps in which nobody asked, one after the other, that refinement is shown of a history: who was not there saw more. */
+const mostSilence = 100;
 /** Longest that warming keeps the thread from its ticks, ms, beyond one step's work. */
 const warmSliceMs = 10;
 const q50 = quantileLevels.indexOf(0.5);
@@ -121,13 +135,16 @@ export class ForecastEngine implements Forecaster {
   readonly #recent: RecentDemand;
   readonly #schedule: RefinementSchedule;
   #refiner: Refiner | undefined;
+  /** Where refinement finds more than this engine has seen. */
+  #past: PastDemand | undefined;
+  #pastWorks = true;
   #refining: Promise<void> | undefined;
   readonly #lineage: Lineage | undefined;
   #watch: LiveWatch;
   /** Rows that were given to others since what is known was last walked through to be kept. */
   #forgotten = new Set<number>();
   /** Rows that history is being taken in for, by its columns; undefined of those that are left out. */
-  #warming: (number | undefined)[] = [];
+  #warming: (number | undefined)[] | undefined;
   /** What refinement came to, until the next step. */
   #refined: RefineResult | undefined;
   #trial: Trial | undefined;
@@ -141,6 +158,11 @@ export class ForecastEngine implements Forecaster {
   readonly #late: { beside: ForecastEngine; rows: Map<number, number>; done: () => void }[] = [];
   #lstmWorks = true;
   #closed = false;
+  #letGo = (): void => {};
+  /** Resolves when it is closed. */
+  readonly #end = new Promise<undefined>((resolve) => {
+    this.#letGo = () => resolve(undefined);
+  });
 
   /**
    * Opens what the options ask for. A model that is missing or corrupt is an event, not an error.
@@ -161,7 +183,6 @@ export class ForecastEngine implements Forecaster {
           horizonsMs: options.horizonsMs,
           modelPath,
           weights,
-          deadlineMs: options.deterministic ? Number.POSITIVE_INFINITY : Math.max(50, options.stepMs / 2),
         });
         lineage = await Lineage.open(options.refine === false ? undefined : options.refinedFolder, weights);
         if (lineage.latest) lstm.addModel(engineNames[2], lineage.latest);
@@ -228,8 +249,8 @@ export class ForecastEngine implements Forecaster {
     for (const { rows } of this.#late) rows.delete(row);
     this.#forgotten.add(row);
     // The rest of that history is no longer this row's.
-    const column = this.#warming.indexOf(row);
-    if (column >= 0) this.#warming[column] = undefined;
+    const column = this.#warming?.indexOf(row) ?? -1;
+    if (column >= 0) this.#warming![column] = undefined;
     const { mixture, longRange, blend } = this.#members;
     mixture.reset(row);
     this.#lstm?.reset(row);
@@ -335,28 +356,31 @@ export class ForecastEngine implements Forecaster {
     const first = known ?? matrix.steps - fitting;
     this.#warming = columns;
     let yieldedMs = performance.now();
-    for (let step = 0; step < matrix.steps; step++) {
-      if (this.#closed || signal?.aborted) return step;
-      demand.fill(0);
-      columns.forEach((row, column) => {
-        if (row !== undefined) demand[row] = matrix.data[step * columns.length + column]!;
-      });
-      const clean = usable(demand, rows);
-      this.#recent.push(clean, rows);
-      try {
+    try {
+      for (let step = 0; step < matrix.steps; step++) {
+        if (this.#closed || signal?.aborted) return step;
+        demand.fill(0);
+        columns.forEach((row, column) => {
+          if (row !== undefined) demand[row] = matrix.data[step * columns.length + column]!;
+        });
+        const clean = usable(demand, rows);
+        this.#recent.push(clean, rows);
         if (step >= first) {
           const frames = await this.#forecast(clean, rows);
           if (known !== undefined) this.#judge(frames, clean, rows);
         } else if (known === undefined) await this.#takeIn(clean, rows);
-      } catch (error) {
-        if (this.#closed) return step;
-        throw error;
+        if (performance.now() - yieldedMs < warmSliceMs) continue;
+        await new Promise((resolve) => setImmediate(resolve));
+        yieldedMs = performance.now();
       }
-      if (performance.now() - yieldedMs < warmSliceMs) continue;
-      await new Promise((resolve) => setImmediate(resolve));
-      yieldedMs = performance.now();
+      return matrix.steps;
+    } catch (error) {
+      // Closed meanwhile: where it was is not known any more, and does not matter.
+      if (this.#closed) return 0;
+      throw error;
+    } finally {
+      this.#warming = undefined;
     }
-    return matrix.steps;
   }
 
   /**
@@ -403,6 +427,11 @@ export class ForecastEngine implements Forecaster {
     return rows.size;
   }
 
+  /** Says where refinement finds what there was before this engine; without it, or while it fails, what was seen here must do. */
+  learnFrom(past: PastDemand): void {
+    this.#past = past;
+  }
+
   /** What the parts of all steps so far took, ms. Features and model run beside the scoring, in another thread. */
   get spentMs(): { features: number; model: number; score: number; mix: number } {
     return { ...(this.#lstm?.spentMs ?? { features: 0, model: 0 }), ...this.#spentMs };
@@ -435,6 +464,7 @@ export class ForecastEngine implements Forecaster {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#letGo();
     for (const { done } of this.#late.splice(0)) done();
     await this.#refiner?.close();
     await this.#refining?.catch(() => {});
@@ -496,7 +526,7 @@ export class ForecastEngine implements Forecaster {
   async #infer(demand: Float64Array, rows: number): Promise<readonly ForecastFrame[] | undefined> {
     if (!this.#lstm) return undefined;
     try {
-      const frames = await this.#lstm.stepAll(demand, rows);
+      const frames = await this.#lstm.stepAll(demand, rows, this.#deadlineMs);
       if (!this.#lstmWorks) this.#tell('engine', 'the model forecasts again');
       this.#lstmWorks = true;
       return frames;
@@ -508,39 +538,63 @@ export class ForecastEngine implements Forecaster {
     }
   }
 
+  /** How long the model may take for this step. */
+  get #deadlineMs(): number {
+    const { deterministic, stepMs } = this.#options;
+    if (deterministic) return Number.POSITIVE_INFINITY;
+    return Math.max(this.#warming ? warmDeadlineMs : leastDeadlineMs, stepMs / 2);
+  }
+
   async #maybeRefine(): Promise<void> {
-    if (!this.#options.refine || !this.#lstm || !this.#weights || this.#refining) return;
+    if (!this.#options.refine || !this.#weights || !this.#lstm || this.#refining) return;
     const trainingSteps = this.#schedule.due(this.#recent.steps);
     if (trainingSteps === 0) return;
-    const demand = this.#recent.matrix();
-    if (demand.rows === 0) return;
-    this.#refiner ??= new Refiner();
-    const request: RefineRequest = {
-      weights: this.#lineage?.latest ?? this.#weights,
-      demand,
-      stepMs: this.#options.stepMs,
-      horizonSteps: this.#options.horizonsMs.map((horizonMs) => horizonMs / this.#options.stepMs),
-      trainingSteps,
-      seed: this.#options.seed + this.#recent.steps,
-    };
-    const { deterministic, refineCpuPart } = this.#options;
-    const work = this.#refiner.run(request, deterministic ? undefined : refineCpuPart).then(
-      (result) => this.#take(result),
-      (error: unknown) => {
-        if (this.#closed) return;
-        this.#tell('model', `refinement failed: ${error instanceof Error ? error.message : String(error)}`);
-      },
-    );
+    const work = this.#refine(this.#weights, trainingSteps).catch((error: unknown) => {
+      if (!this.#closed) this.#tell('model', `refinement failed: ${messageOf(error)}`);
+    });
     this.#refining = work.finally(() => {
       this.#refining = undefined;
     });
-    if (deterministic) await this.#refining;
+    if (this.#options.deterministic) await this.#refining;
   }
 
-  #take(result: RefineResult): void {
+  async #refine(shipped: LstmWeights, trainingSteps: number): Promise<void> {
+    const demand = (await this.#lookBack()) ?? this.#recent.matrix();
+    if (this.#closed || demand.rows === 0) return;
+    const { stepMs, horizonsMs, seed, deterministic, refineCpuPart } = this.#options;
+    this.#refiner ??= new Refiner();
+    const request: RefineRequest = {
+      weights: this.#lineage?.latest ?? shipped,
+      demand,
+      stepMs,
+      horizonSteps: horizonsMs.map((horizonMs) => horizonMs / stepMs),
+      trainingSteps,
+      seed: seed + this.#recent.steps,
+    };
+    const result = await this.#refiner.run(request, deterministic ? undefined : refineCpuPart);
     if (this.#closed) return;
     this.#schedule.spent(result.trainingSteps);
     if (result.trainingSteps > 0) this.#refined = result;
+  }
+
+  /** The latest steps of the rows that are refined on, where more of them are known elsewhere than here. */
+  async #lookBack(): Promise<RefineRequest['demand'] | undefined> {
+    const { kept, most } = this.#recent;
+    const rows = this.#recent.busiest(most);
+    if (!this.#past || kept >= most || rows.length === 0) return undefined;
+    try {
+      // Who closes does not wait for a history that is slow.
+      const past = await Promise.race([this.#past(most, rows), this.#end]);
+      this.#pastWorks = true;
+      if (past?.matrix.stepMs !== this.#options.stepMs) return undefined;
+      const demand = byRows(past.matrix, past.rowOf);
+      return demand.steps > kept ? demand : undefined;
+    } catch (error) {
+      if (this.#pastWorks && !this.#closed)
+        this.#tell('model', `refined without the history for now: ${messageOf(error)}`);
+      this.#pastWorks = false;
+      return undefined;
+    }
   }
 
   /** What was refined runs beside the others from this step on, in place of an earlier challenger. */
@@ -612,8 +666,7 @@ export class ForecastEngine implements Forecaster {
   #keep(written: Promise<void>): void {
     this.#writing = Promise.all([this.#writing, written]).then(
       () => {},
-      (error: unknown) =>
-        this.#tell('model', `refined model not kept: ${error instanceof Error ? error.message : error}`),
+      (error: unknown) => this.#tell('model', `refined model not kept: ${messageOf(error)}`),
     );
   }
 
@@ -742,4 +795,31 @@ function usable(demand: Float64Array, rows: number): Float64Array {
   for (let row = 0; row < rows; row++)
     if (!(clean[row]! >= 0 && clean[row]! <= 1e15)) clean[row] = clean[row]! > 1e15 ? 1e15 : 0;
   return clean;
+}
+
+/** Columns by rows, ascending, without those that are nobody's, and with no more than `mostSilence` at a stretch. */
+function byRows(
+  { steps, targets, data }: DemandMatrix,
+  rowOf: (target: string) => number | undefined,
+): RefineRequest['demand'] {
+  const columns = targets.flatMap((target, column) => {
+    const row = rowOf(target);
+    return row === undefined ? [] : [{ row, column }];
+  });
+  columns.sort((a, b) => a.row - b.row);
+  const rows = columns.length;
+  const sorted = new Float32Array(steps * rows);
+  let kept = 0;
+  let silence = 0;
+  for (let step = 0; step < steps; step++) {
+    let sum = 0;
+    columns.forEach(({ column }, i) => {
+      const demand = data[step * targets.length + column]!;
+      sorted[kept * rows + i] = demand;
+      sum += demand;
+    });
+    silence = sum > 0 ? 0 : silence + 1;
+    if (silence <= mostSilence) kept++;
+  }
+  return { rows, steps: kept, data: sorted.subarray(0, kept * rows), places: columns.map(({ row }) => row) };
 }

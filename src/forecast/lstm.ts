@@ -198,10 +198,15 @@ export class LstmForecaster implements Forecaster {
 
   /**
    * Like `step`, with a frame per model. The arrays are the forecaster's own and hold until the next step.
+   * @param deadlineMs default: the one it was opened with
    * @throws ForetokenError WORKER_FAILED if the worker is late or died: the step is then made up with the next;
    * CLOSED; INVALID_ARGUMENT
    */
-  async stepAll(demand: Float64Array, rows: number): Promise<readonly ForecastFrame[]> {
+  async stepAll(
+    demand: Float64Array,
+    rows: number,
+    deadlineMs = this.#options.deadlineMs,
+  ): Promise<readonly ForecastFrame[]> {
     if (this.#closed) throw new ForetokenError('CLOSED', 'the forecaster was closed');
     if (!(Number.isInteger(rows) && rows >= 0 && rows <= this.#options.rows && rows <= demand.length))
       throw new ForetokenError(
@@ -219,7 +224,6 @@ export class LstmForecaster implements Forecaster {
     }
     this.#pending.push({ index: ++this.#stepIndex, demand: own, resets: this.#resets });
     this.#resets = [];
-    const { deadlineMs } = this.#options;
     const late = () =>
       new ForetokenError('WORKER_FAILED', `the inference worker did not answer within ${deadlineMs} ms`);
     await inTime(deadlineMs, this.#drain(), late);

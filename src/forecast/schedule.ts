@@ -15,6 +15,8 @@ interface StepDemand {
 export class RecentDemand {
   readonly #ring: StepDemand[] = [];
   #count = 0;
+  /** In the last step. */
+  #rows = 0;
 
   /** Steps seen in all. */
   get steps(): number {
@@ -23,7 +25,8 @@ export class RecentDemand {
 
   push(demand: Float64Array, rows: number): void {
     this.#count++;
-    const most = Math.max(leastSteps, Math.min(mostSteps, Math.floor(mostKept / Math.max(1, rows))));
+    this.#rows = rows;
+    const most = this.most;
     let oldest: StepDemand | undefined;
     while (this.#ring.length >= most) oldest = this.#ring.shift();
     let count = 0;
@@ -45,6 +48,16 @@ export class RecentDemand {
     this.#ring.push({ demand: kept });
   }
 
+  /** Steps that are kept. */
+  get kept(): number {
+    return this.#ring.length;
+  }
+
+  /** Steps that would be kept at most, of as many rows as there are now. */
+  get most(): number {
+    return Math.max(leastSteps, Math.min(mostSteps, Math.floor(mostKept / Math.max(1, this.#rows))));
+  }
+
   /** A row's demand in a step, counted from 1; 0 where it is no longer kept. */
   at(step: number, row: number): number {
     const kept = this.#ring[step - 1 - this.#count + this.#ring.length];
@@ -60,6 +73,27 @@ export class RecentDemand {
 
   /** The busiest rows, `data[step * rows + row]`, oldest first, and where in the table each stands, ascending. */
   matrix(): { rows: number; steps: number; data: Float32Array; places: number[] } {
+    const places = this.busiest(this.#ring.length);
+    const rows = places.length;
+    const columns = new Map(places.map((row, column) => [row, column]));
+    const data = new Float32Array(this.#ring.length * rows);
+    this.#ring.forEach(({ asked, demand }, s) => {
+      const at = s * rows;
+      if (asked)
+        asked.forEach((row, i) => {
+          const column = columns.get(row);
+          if (column !== undefined) data[at + column] = demand[i]!;
+        });
+      else
+        places.forEach((row, column) => {
+          data[at + column] = demand[row] ?? 0;
+        });
+    });
+    return { rows, steps: this.#ring.length, data, places };
+  }
+
+  /** The busiest rows, ascending: as many as are refined on where each has so many steps. */
+  busiest(steps: number): number[] {
     const sums: number[] = [];
     for (const { asked, demand } of this.#ring)
       for (let i = 0; i < demand.length; i++) {
@@ -70,26 +104,8 @@ export class RecentDemand {
     sums.forEach((sum, row) => {
       if (sum > 0) busiest.push({ sum, row });
     });
-    busiest.sort((a, b) => b.sum - a.sum || a.row - b.row).splice(Math.floor(mostDemands / this.#ring.length));
-    const places = busiest.map(({ row }) => row).sort((a, b) => a - b);
-    const rows = places.length;
-    const columns = new Int32Array(sums.length).fill(-1);
-    places.forEach((row, column) => {
-      columns[row] = column;
-    });
-    const data = new Float32Array(this.#ring.length * rows);
-    this.#ring.forEach(({ asked, demand }, s) => {
-      const at = s * rows;
-      if (asked)
-        asked.forEach((row, i) => {
-          if (columns[row]! >= 0) data[at + columns[row]!] = demand[i]!;
-        });
-      else
-        places.forEach((row, column) => {
-          data[at + column] = demand[row] ?? 0;
-        });
-    });
-    return { rows, steps: this.#ring.length, data, places };
+    busiest.sort((a, b) => b.sum - a.sum || a.row - b.row).splice(Math.floor(mostDemands / steps));
+    return busiest.map(({ row }) => row).sort((a, b) => a - b);
   }
 }
 

@@ -2,7 +2,7 @@ import { existsSync, linkSync, readdirSync, readlinkSync, realpathSync, renameSy
 import { dirname } from 'node:path';
 import { threadId } from 'node:worker_threads';
 import type { DuckDBConnection } from '@duckdb/node-api';
-import { ForetokenError } from '../errors.js';
+import { ForetokenError, messageOf } from '../errors.js';
 import { makeFolder } from '../folder.js';
 import { duckdb } from './bindings.js';
 import type { WorkerSettings } from './protocol.js';
@@ -19,8 +19,7 @@ export const unavailable = (path: string, reason: string, cause?: unknown): Fore
   new ForetokenError('HISTORY_UNAVAILABLE', `history ${path}: ${reason}`, { cause });
 
 /** DuckDB's messages run over several lines; the first says what is wrong. */
-export const reasonOf = (error: unknown): string =>
-  (error instanceof Error ? error.message : String(error)).split('\n', 1)[0]!.slice(0, 300);
+export const reasonOf = (error: unknown): string => messageOf(error).split('\n', 1)[0]!.slice(0, 300);
 
 /** @throws ForetokenError HISTORY_UNAVAILABLE with path and reason */
 export async function openHistoryFile(settings: WorkerSettings): Promise<HistoryFile> {

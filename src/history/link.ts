@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { ForetokenError, fromErrorRecord } from '../errors.js';
+import { ForetokenError, fromErrorRecord, messageOf } from '../errors.js';
 import { workerFile } from '../paths.js';
 import { claimPlace, releasePlace } from './exit-gate.js';
 import type { CallName, Calls, FromWorker, WorkerSettings } from './protocol.js';
@@ -50,7 +50,7 @@ export class Link {
     });
     let reason: string | undefined;
     worker.on('error', (error) => {
-      reason = error instanceof Error ? error.message : String(error);
+      reason = messageOf(error);
     });
     this.gone = new Promise((resolve) => {
       worker.on('exit', (exitCode) => {

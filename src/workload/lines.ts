@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { createReadStream } from 'node:fs';
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
-import { ForetokenError } from '../errors.js';
+import { ForetokenError, messageOf } from '../errors.js';
 
 /** A trace's line is about 40 bytes. Without a bound a file without newlines would be read whole into memory. */
 export const maxLineBytes = 65_536;
@@ -17,8 +17,6 @@ export const malformed = (file: string, line: number, expected: string, got: str
 
 /** What a message shows of foreign text: short, on one line, without control characters. */
 export const excerpt = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
-
-const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** The bytes of a file or of standard input, unpacked if they begin with gzip's magic, whatever the name. */
 async function* plainBytes(path: string): AsyncGenerator<Buffer> {
@@ -117,10 +115,10 @@ export async function readLines(
         file,
         line + 1,
         'a whole gzip file',
-        `one that breaks off or is damaged (${reason(error)})`,
+        `one that breaks off or is damaged (${messageOf(error)})`,
         error,
       );
-    throw malformed(file, line + 1, 'a file that can be read', reason(error), error);
+    throw malformed(file, line + 1, 'a file that can be read', messageOf(error), error);
   }
   return line;
 }

@@ -276,14 +276,16 @@ describe('a file of what forecasters know', () => {
     execFileSync('mkfifo', [`${path}.new`]);
     await expect(state.write(engine, targets, 0, { ...enough, ms: 30 })).rejects.toThrow('took more than 30 ms');
     expect(await state.write(engine, targets, 0, enough)).toBeUndefined();
-    closeSync(openSync(`${path}.new`, constants.O_RDONLY | constants.O_NONBLOCK));
+    const reader = openSync(`${path}.new`, constants.O_RDONLY | constants.O_NONBLOCK);
     await state.settled();
+    closeSync(reader);
     expect(readdirSync(folder)).toEqual(['forecaster-state.bin']);
     rmSync(path);
     execFileSync('mkfifo', [path]);
     const restarted = await engineWith();
     await expect(state.read(restarted, rowOf, () => true, 30)).rejects.toThrow('reading it took more than 30 ms');
-    closeSync(openSync(path, constants.O_RDWR));
+    // It may only be about to be opened: left open, so that it can be whenever that is.
+    openSync(path, constants.O_RDWR);
   });
 
   it.runIf(process.platform === 'linux')('is closed again however reading or writing it ends', async () => {
@@ -459,5 +461,7 @@ describe('forecasters that begin', () => {
     expect(await begin(60)).toEqual({ steps: 60, left: [] });
     expect(told).toMatchObject([{ code: 'HISTORY_UNAVAILABLE' }]);
     expect(existsSync(path)).toBe(true);
+    rmSync(path);
+    expect(await begin(0)).toEqual({ steps: 0, left: [] });
   });
 });

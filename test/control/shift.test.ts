@@ -9,13 +9,18 @@ import { ForecasterState } from '../../src/control/forecaster-state.js';
 import { Shift } from '../../src/control/shift.js';
 import type { ForecastEngine } from '../../src/forecast/engine.js';
 import { openDuckDbHistory } from '../../src/history/duckdb.js';
+import { Refiner } from '../../src/learn/refiner.js';
 import { resolveOptions } from '../../src/options.js';
 import { BucketTable } from '../../src/table/table.js';
 
-/** A shift over a table with one target, which asks while steps go on. */
-async function begun(engine: 'ewma' | 'lstm' = 'ewma') {
+function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'foretoken-shift-'));
   onTestFinished(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** A shift over a table with one target, which asks while steps go on. */
+async function begun(engine: 'ewma' | 'lstm' = 'ewma', path = folder()) {
   const table = BucketTable.create({ capacity: 16, ratePerSec: 1000, burst: 100, clock: 'monotonic' });
   onTestFinished(() => table.close());
   const given = { engine, ratePerSec: 1000, burst: 100, stepMs: 100, horizonsMs: [500] } as const;
@@ -92,6 +97,41 @@ it('waits at its end for a model that is late, and keeps what forecasters know',
   expect(told).toEqual([expect.stringContaining('classical forecasters for now')]);
   expect(existsSync(join(path, 'forecaster-state.bin'))).toBe(true);
 });
+
+it('has refinement learn from all that the history knows', async () => {
+  const path = folder();
+  const history = await openDuckDbHistory({ path: join(path, 'history.duckdb') });
+  const steps = 1000;
+  const nowMs = Date.now();
+  const none = new Float64Array(1);
+  for (let step = 0; step < steps; step++) {
+    const some = Float64Array.of(1 + (step % 7));
+    history.appendStep({
+      timeMs: nowMs - (steps - step) * 100,
+      stepMs: 100,
+      targets: ['a'],
+      arrivals: some,
+      admitted: some,
+      denied: none,
+      demandTokens: some,
+      admittedTokens: some,
+      readBytes: none,
+      writeBytes: none,
+      completions: none,
+      durationNs: none,
+    });
+  }
+  await history.close();
+  const refining = vi.spyOn(Refiner.prototype, 'run');
+  onTestFinished(() => refining.mockRestore());
+  const { shift } = await begun('lstm', path);
+  await vi.waitFor(() => expect(refining).toHaveBeenCalled(), 5000);
+  await shift.end();
+  const { demand } = refining.mock.calls[0]![0];
+  expect(demand.places).toEqual([1]);
+  expect(demand.steps).toBeGreaterThan(steps);
+  expect([...demand.data.subarray(0, 9)]).toEqual([1, 2, 3, 4, 5, 6, 7, 1, 2]);
+}, 30_000);
 
 it('ends with its history closed where the disk takes no state, and says so', async () => {
   const { path, shift, told } = await begun();

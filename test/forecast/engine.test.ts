@@ -273,6 +273,78 @@ describe('the budget of refinement', () => {
   });
 });
 
+describe('what was before an engine', () => {
+  const rowOf = (name: string) => ({ a: 0, b: 1 })[name];
+  const past = (steps: number, stepMs = 1000): DemandMatrix => ({
+    timeMs: 0,
+    stepMs,
+    steps,
+    targets: ['b', 'gone', 'a'],
+    data: Float32Array.from({ length: 3 * steps }, (_, i) => 1000 + i),
+  });
+  const refined = () => {
+    const refining = vi.spyOn(Refiner.prototype, 'run').mockRejectedValue(new Error('not now'));
+    onTestFinished(() => refining.mockRestore());
+    return () => refining.mock.calls.map(([{ demand }]) => demand);
+  };
+  const some = (steps: number) => poisson(steps, 3, 12, () => 5);
+
+  it('is what it is refined on, where that is more than it has seen', async () => {
+    const demands = refined();
+    const { engine } = await openWith({ engine: 'lstm', refine: true });
+    const asked = vi.fn(async () => ({ matrix: past(250), rowOf }));
+    engine.learnFrom(asked);
+    await run(engine, some(200));
+    expect(asked.mock.calls).toEqual([[8192, [0, 1, 2]]]);
+    expect(demands()).toMatchObject([{ rows: 2, steps: 250, places: [0, 1] }]);
+    expect([...demands()[0]!.data.subarray(0, 4)]).toEqual([1002, 1000, 1005, 1003]);
+    await run(engine, some(100));
+    expect(demands()[1]).toMatchObject({ rows: 3, steps: 300 });
+  });
+
+  it('is cut where nobody asked for long, as nobody may have been there', async () => {
+    const demands = refined();
+    const { engine } = await openWith({ engine: 'lstm', refine: true });
+    const matrix = past(2000);
+    // Who is gone asked all the time.
+    for (let step = 300; step < 1700; step++) matrix.data[3 * step] = matrix.data[3 * step + 2] = 0;
+    engine.learnFrom(async () => ({ matrix, rowOf }));
+    await run(engine, some(200));
+    const { steps, data } = demands()[0]!;
+    expect([steps, data.length]).toEqual([300 + 100 + 300, 2 * 700]);
+    expect([2 * 299, 2 * 300, 2 * 399, 2 * 400, 2 * 699].map((at) => data[at])).toEqual([1899, 0, 0, 6102, 6999]);
+  });
+
+  it('is done without while it cannot be had, and where it is of other steps', async () => {
+    const demands = refined();
+    const { engine, events } = await openWith({ engine: 'lstm', refine: true });
+    const told = () => events.filter(({ message }) => message.includes('history')).map(({ message }) => message);
+    engine.learnFrom(() => Promise.reject(new Error('no disk')));
+    await run(engine, some(300));
+    expect(demands().map(({ steps }) => steps)).toEqual([200, 300]);
+    expect(told()).toEqual(['refined without the history for now: no disk']);
+    engine.learnFrom(async () => ({ matrix: past(900, 500), rowOf }));
+    await run(engine, some(150));
+    engine.learnFrom(() => Promise.reject(new Error('no disk again')));
+    await run(engine, some(225));
+    expect(demands().map(({ steps }) => steps)).toEqual([200, 300, 450, 675]);
+    expect(told()).toHaveLength(2);
+  });
+
+  it('is not waited for by who closes, nor asked for where nobody has asked', async () => {
+    const demands = refined();
+    const { engine } = await openWith({ engine: 'lstm', refine: true, deterministic: false });
+    const asked = vi.fn(() => new Promise<never>(() => {}));
+    engine.learnFrom(asked);
+    await run(engine, new Array(250).fill([0, 0, 0]));
+    expect(asked).not.toHaveBeenCalled();
+    await run(engine, some(60));
+    expect(asked).toHaveBeenCalledTimes(1);
+    await engine.close();
+    expect(demands()).toEqual([]);
+  });
+});
+
 describe('a challenger', () => {
   /** A rhythm for so many steps that refinement begins, then what follows until the next challenger comes. */
   function relay(then: (step: number, row: number) => boolean): Series {

@@ -142,4 +142,20 @@ describe('a rung of the ladder that breaks', () => {
     expect(events).toHaveLength(2);
     expect(events[1]).toMatchObject({ kind: 'engine', message: 'the model forecasts again' });
   });
+
+  it('(a worker that only just begins) is no event while forecasters are warmed, and nobody waits', async () => {
+    const { engine, events } = await openWithModel({ stepMs: 100, deterministic: false });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const data = Float32Array.from(series.slice(0, 3).flat());
+    const targets = ['a', 'b', 'c', 'd'];
+    const warming = engine.warm({ timeMs: 0, stepMs: 100, steps: 3, targets, data }, (name) => targets.indexOf(name));
+    vi.advanceTimersByTime(1900);
+    expect(await warming).toBe(3);
+    expect(events).toEqual([]);
+    const late = stepsOf(engine, series.slice(3, 4));
+    vi.advanceTimersByTime(50);
+    await late;
+    expect(events).toHaveLength(1);
+  });
 });

@@ -95,6 +95,21 @@ describe('recent demand', () => {
     expect(recent.matrix().rows).toBe(8);
   });
 
+  it('says how much it keeps and would keep, and of which rows', () => {
+    const recent = new RecentDemand();
+    for (let step = 0; step < 2; step++)
+      recent.push(
+        Float64Array.from({ length: 1000 }, (_, row) => row % 300),
+        1000,
+      );
+    expect([recent.kept, recent.most]).toEqual([2, 2097]);
+    const busiest = recent.busiest(2097);
+    expect(busiest).toHaveLength(250);
+    expect(busiest.every((row, i) => row % 300 >= 216 && (i === 0 || row > busiest[i - 1]!))).toBe(true);
+    for (let step = 0; step < 9000; step++) recent.push(Float64Array.of(1, 2), 2);
+    expect([recent.kept, recent.most, recent.busiest(8192)]).toEqual([8192, 8192, [0, 1]]);
+  });
+
   it('copes with rows that come later, and forgets one that is reset', () => {
     const recent = new RecentDemand();
     recent.push(Float64Array.of(1), 1);
