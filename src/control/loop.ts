@@ -500,11 +500,17 @@ export class ControlLoop {
     if (!frame) return;
     const stride = frame.horizonsMs.length * quantileCount;
     const far = horizonUpTo(frame, advanceHorizonMs) * quantileCount;
-    const rows = Math.min(frame.rows, this.#fast.view.demand.length);
+    const { view, extraPerSec, forecastPerSec } = this.#fast;
+    const rows = Math.min(frame.rows, view.demand.length);
     for (let i = 1; i < rows; i++) {
-      this.#fast.view.q50PerSec[i] = frame.quantiles[i * stride + q50]!;
-      this.#fast.view.q90PerSec[i] = frame.quantiles[i * stride + q90]! + this.#fast.extraPerSec[i]!;
-      this.#fast.forecastPerSec[i] = meanOf(frame.quantiles, i * stride + far);
+      view.q50PerSec[i] = frame.quantiles[i * stride + q50]!;
+      view.q90PerSec[i] = frame.quantiles[i * stride + q90]! + extraPerSec[i]!;
+      forecastPerSec[i] = meanOf(frame.quantiles, i * stride + far);
+    }
+    // Of those that were added while it was forecast nothing is expected but what they already ask for.
+    for (let i = Math.max(1, rows); i < view.demand.length; i++) {
+      view.q50PerSec[i] = 0;
+      view.q90PerSec[i] = extraPerSec[i]!;
     }
   }
 

@@ -177,7 +177,8 @@ export class Blend {
       for (let m = 1; m < members; m++)
         if (!Number.isNaN(this.#said[q * members + m]!))
           shares[Math.floor((m - 1) / factors.length)]! += weights[m]! / all;
-      previous = Math.max(previous, sum / all);
+      // The mixture never lacks, but beside members that are far better its weight is nothing: if they lack now, it is all there is.
+      previous = Math.max(previous, all > 0 ? sum / all : this.#said[q * members]!);
       quantiles[at + q] = previous;
     }
     const most = shares.indexOf(Math.max(...shares));

@@ -221,6 +221,27 @@ describe('without a forecast', () => {
 });
 
 describe('targets', () => {
+  it('added and asked for while a forecast is made are reported with no forecast, not with less than none', async () => {
+    const world = await World.open();
+    world.add('a');
+    world.engine.script = () => 10;
+    await world.run(900, () => ({ a: 1 }));
+    world.engine.during = async () => {
+      world.add('b');
+      // The step takes as long as some ticks.
+      for (let tick = 0; tick < 5; tick++) {
+        world.ask('b', 40);
+        await world.tick();
+      }
+    };
+    const { rows } = (await world.loop.step(wallStart + world.nowMs, 1, true))!;
+    expect((await world.loop.explain('b', wallStart + world.nowMs)).correction.extraPerSec).toBeGreaterThan(100);
+    expect(rows!.map(({ q50PerSec, q90PerSec }) => [q50PerSec, q90PerSec])).toEqual([
+      [10, 10],
+      [0, 0],
+    ]);
+  });
+
   it('added and removed between ticks are taken in, and a slot given anew starts without its past', async () => {
     const world = await World.open({ capacity: 1 });
     const a = world.add('a');

@@ -7,8 +7,9 @@ import { carry } from './carry.js';
 const stepMs = 30_000;
 const stepS = stepMs / 1000;
 
-/** Steps and a horizon of four of them; row 1 has a forecast of the one kind, row 0 has none. */
+/** Steps and a horizon of four of them; row 1 has a forecast of the one kind, unless it `lacks` one, row 0 has none. */
 class Bench {
+  lacks = false;
   /** What the kind forecasts of row 1, tokens/s. */
   said = 20;
   readonly blend: Blend;
@@ -26,7 +27,7 @@ class Bench {
       horizons: [0],
       rows: [1],
       write: (_kind: number, _horizon: number, row: number, out: Float32Array, at: number): boolean => {
-        if (row !== 1) return false;
+        if (row !== 1 || this.lacks) return false;
         out.fill(this.said, at, at + quantileCount);
         return true;
       },
@@ -76,6 +77,17 @@ describe('forecasts that are blended into a mixture', () => {
     for (const each of [same, other]) each.step(5, 10);
     expect(same.step(5, 10).quantiles).not.toEqual(before);
     expect(other.step(5, 10).quantiles).toEqual(before);
+  });
+
+  it('leave it to the mixture where they lack, also when that was a hundred times worse', () => {
+    const bench = new Bench();
+    bench.said = 20.2;
+    for (let step = 0; step < 400; step++) bench.step(20, 1e5);
+    expect(bench.step(20, 1e5).quantiles[0]).toBeCloseTo(20, 0);
+    bench.lacks = true;
+    const { quantiles, engine } = bench.step(20, 30);
+    expect([...quantiles]).toEqual(new Array(quantileCount).fill(30));
+    expect(engine).toBe(0);
   });
 
   it('begin anew for a row that was given to another target', () => {
