@@ -1,8 +1,7 @@
 import { ForetokenError, messageOf } from '../errors.js';
 import type { DemandMatrix } from '../history/store.js';
 import { Lineage } from '../learn/lineage.js';
-import type { LstmWeights } from '../learn/model.js';
-import { readWeights } from '../learn/model.js';
+import { fingerprint, type LstmWeights, readWeights } from '../learn/model.js';
 import type { RefineRequest, RefineResult } from '../learn/refine.js';
 import { Refiner } from '../learn/refiner.js';
 import { Trial } from '../learn/trial.js';
@@ -12,7 +11,7 @@ import { featureVersion } from './features.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
 import { LastValue } from './last.js';
 import { LongRange } from './long-range.js';
-import { fingerprint, LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
+import { LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
 import { Mixture, type Resolved } from './mixture.js';
 import { type EngineName, type FittedKind, fittedKinds } from './names.js';
 import {
@@ -185,6 +184,8 @@ export class ForecastEngine implements Forecaster {
           weights,
         });
         lineage = await Lineage.open(options.refine === false ? undefined : options.refinedFolder, weights);
+        for (const reason of lineage.damaged)
+          options.onEvent?.({ kind: 'model', message: `a refined version is passed over: ${reason}` });
         if (lineage.latest) lstm.addModel(engineNames[2], lineage.latest);
       } catch (error) {
         if (!(error instanceof ForetokenError) || error.code === 'INVALID_OPTION') throw error;

@@ -1,10 +1,16 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { crc32 } from 'node:zlib';
 import { Piscina } from 'piscina';
 import { type ErrorRecord, ForetokenError, fromErrorRecord } from '../errors.js';
 import { inTime } from '../in-time.js';
-import { type LstmWeights, type ModelShape, parameterCount, readWeights, sameShape } from '../learn/model.js';
+import {
+  fingerprint,
+  type LstmWeights,
+  type ModelShape,
+  parameterCount,
+  readWeights,
+  sameShape,
+} from '../learn/model.js';
 import { guardExit, RunGuard, unguardExit } from '../learn/run-guard.js';
 import { modelsFolder, workerFile } from '../paths.js';
 import { FeatureBank, featureCount, featureVersion } from './features.js';
@@ -351,9 +357,6 @@ export class LstmForecaster implements Forecaster {
 
 /** More tokens a step than this would overflow float32 sums of squares. */
 const maxDemand = 1e15;
-
-/** Tells weights apart. */
-export const fingerprint = (values: Float32Array): number => crc32(values);
 
 const invalid = (name: string, expected: string, got: unknown): ForetokenError =>
   new ForetokenError('INVALID_OPTION', `${name} must be ${expected}, got ${String(got)}`);

@@ -1,42 +1,74 @@
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { encodeWeights, type LstmWeights, readWeights, sameShape } from './model.js';
+import { messageOf } from '../errors.js';
+import { encodeWeights, fingerprint, type LstmWeights, readWeights, sameShape } from './model.js';
 
-/** Refined versions kept; the oldest go. */
+/** Refined versions kept of a model, and of all others together; the oldest go. */
 const mostVersions = 5;
-const fileOf = (version: number): string => `refined-${String(version).padStart(6, '0')}.weights.bin`;
-const versionOf = (file: string): number => Number(/^refined-(\d{6,})\.weights\.bin$/.exec(file)?.[1] ?? Number.NaN);
+
+interface Version {
+  /** Counts on, whatever they were refined from. */
+  version: number;
+  file: string;
+  weights: LstmWeights;
+}
 
 /**
- * The refined models, newest last, on disk if there is a folder. A version is whole or not there: it is written
- * beside its place and moved in.
+ * The refined models of one they were refined from, newest last, on disk if there is a folder. A version is whole or not
+ * there: it is written beside its place and moved in. Its name says which model it comes from: those of another, which was
+ * used before an update or by another `modelPath`, wait until that comes back.
  */
 export class Lineage {
+  /** What could not be read, and why. */
+  readonly damaged: readonly string[];
   readonly #folder: string | undefined;
-  readonly #versions: { version: number; weights: LstmWeights }[] = [];
-  #last = 0;
+  readonly #base: string;
+  readonly #versions: Version[];
+  /** Files of versions of other models, oldest first. */
+  readonly #others: string[];
+  #last: number;
 
-  private constructor(folder: string | undefined) {
+  private constructor(
+    folder: string | undefined,
+    base: string,
+    found: { versions: Version[]; others: string[]; damaged: string[]; last: number },
+  ) {
     this.#folder = folder;
+    this.#base = base;
+    this.#versions = found.versions;
+    this.#others = found.others;
+    this.damaged = found.damaged;
+    this.#last = found.last;
   }
 
   /**
-   * Reads the versions there are. What cannot be read, or is of another shape than `shipped`, is passed over: an
-   * update may have changed the model.
+   * Reads the versions there are of a model.
    * @param folder need not exist; undefined: nothing is kept on disk
    */
   static async open(folder: string | undefined, shipped: LstmWeights): Promise<Lineage> {
-    const lineage = new Lineage(folder);
-    if (folder === undefined) return lineage;
-    const files = await readdir(folder).catch((): string[] => []);
-    const versions = files.map(versionOf).filter((version) => !Number.isNaN(version));
-    for (const version of versions.sort((a, b) => a - b)) {
-      lineage.#last = version;
-      const weights = await readWeights(join(folder, fileOf(version))).catch(() => undefined);
-      if (weights && weights.featureVersion === shipped.featureVersion && sameShape(weights.shape, shipped.shape))
-        lineage.#versions.push({ version, weights });
+    const base = fingerprint(shipped.values).toString(16).padStart(8, '0');
+    const found = { versions: [] as Version[], others: [] as string[], damaged: [] as string[], last: 0 };
+    const names = folder === undefined ? [] : await readdir(folder).catch((): string[] => []);
+    const files = names.flatMap((file) => {
+      const [, version, of] = /^refined-(\d{6,})(?:-([0-9a-f]{8}))?\.weights\.bin$/.exec(file) ?? [];
+      return version === undefined ? [] : [{ file, of, version: Number(version) }];
+    });
+    for (const { file, of, version } of files.sort((a, b) => a.version - b.version)) {
+      found.last = version;
+      if (of !== base) {
+        found.others.push(file);
+        continue;
+      }
+      try {
+        const weights = await readWeights(join(folder!, file));
+        if (weights.featureVersion === shipped.featureVersion && sameShape(weights.shape, shipped.shape))
+          found.versions.push({ version, file, weights });
+        else found.damaged.push(`${join(folder!, file)}: it does not fit the model it was refined from`);
+      } catch (error) {
+        found.damaged.push(messageOf(error));
+      }
     }
-    return lineage;
+    return new Lineage(folder, base, found);
   }
 
   /** The newest version, or undefined if only the shipped model is left. */
@@ -47,11 +79,13 @@ export class Lineage {
   /** Adds a version. It holds from the call on; the promise tells of the disk. */
   async promote(weights: LstmWeights): Promise<void> {
     const version = ++this.#last;
-    this.#versions.push({ version, weights });
-    const old = this.#versions.splice(0, Math.max(0, this.#versions.length - mostVersions));
+    const name = `refined-${String(version).padStart(6, '0')}-${this.#base}.weights.bin`;
+    this.#versions.push({ version, file: name, weights });
+    const old = this.#versions.splice(0, Math.max(0, this.#versions.length - mostVersions)).map(({ file }) => file);
+    old.push(...this.#others.splice(0, Math.max(0, this.#others.length - mostVersions)));
     if (this.#folder === undefined) return;
     await mkdir(this.#folder, { recursive: true });
-    const path = join(this.#folder, fileOf(version));
+    const path = join(this.#folder, name);
     const file = await open(`${path}.new`, 'w');
     try {
       await file.writeFile(encodeWeights(weights));
@@ -60,16 +94,16 @@ export class Lineage {
       await file.close();
     }
     await rename(`${path}.new`, path);
-    for (const each of old) await this.#remove(each.version);
+    for (const file of old) await this.#remove(file);
   }
 
   /** Gives up the newest version; the one before is the newest then. The promise tells of the disk. */
   async withdraw(): Promise<void> {
     const withdrawn = this.#versions.pop();
-    if (withdrawn) await this.#remove(withdrawn.version);
+    if (withdrawn) await this.#remove(withdrawn.file);
   }
 
-  async #remove(version: number): Promise<void> {
-    if (this.#folder !== undefined) await rm(join(this.#folder, fileOf(version)), { force: true });
+  async #remove(file: string): Promise<void> {
+    if (this.#folder !== undefined) await rm(join(this.#folder, file), { force: true });
   }
 }

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
 import { ForetokenError } from '../errors.js';
 import { quantileLevels } from '../forecast/forecaster.js';
 
@@ -59,6 +60,9 @@ export const sameShape = (a: ModelShape, b: ModelShape): boolean =>
   a.hidden === b.hidden &&
   `${a.horizons}` === `${b.horizons}` &&
   `${a.levels}` === `${b.levels}`;
+
+/** Tells weights apart. */
+export const fingerprint = (values: Float32Array): number => crc32(values);
 
 const magic = 'FTLSTM1\n';
 

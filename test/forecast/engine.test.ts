@@ -227,7 +227,7 @@ describe('warming', () => {
 const folderWith = async (weights: LstmWeights) => {
   const path = mkdtempSync(join(tmpdir(), 'foretoken-refined-'));
   onTestFinished(() => rmSync(path, { recursive: true, force: true }));
-  const lineage = await Lineage.open(path, weights);
+  const lineage = await Lineage.open(path, await shipped());
   await lineage.promote(weights);
   return path;
 };

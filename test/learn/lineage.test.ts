@@ -52,19 +52,40 @@ describe('refined models on disk', () => {
     expect((await Lineage.open(place, shipped)).latest).toEqual(weights(8));
   });
 
-  it('are passed over where damaged, half written, or made for another model', async () => {
+  it('are passed over where damaged or half written, which is told', async () => {
     const place = await folder();
     const lineage = await Lineage.open(place, shipped);
+    expect(lineage.damaged).toEqual([]);
     await lineage.promote(weights(1));
     await lineage.promote(weights(2));
-    await writeFile(join(place, 'refined-000002.weights.bin'), 'not weights');
-    await writeFile(join(place, 'refined-000003.weights.bin.new'), 'half');
+    const [, second] = await readdir(place);
+    await writeFile(join(place, second!), 'not weights');
+    await writeFile(join(place, `${second}.new`), 'half');
     await writeFile(join(place, 'notes.txt'), 'mine');
     const again = await Lineage.open(place, shipped);
     expect(again.latest).toEqual(weights(1));
+    expect(again.damaged).toEqual([expect.stringContaining(`${second}: these are not the weights`)]);
     await again.promote(weights(4));
     expect((await Lineage.open(place, shipped)).latest).toEqual(weights(4));
-    expect((await Lineage.open(place, { ...shipped, featureVersion: 4 })).latest).toBeUndefined();
+    const other = await Lineage.open(place, { ...shipped, featureVersion: 4 });
+    expect([other.latest, other.damaged.length]).toEqual([undefined, 3]);
+  });
+
+  it('are of the model they come from alone, wait for it, and the oldest of all others go', async () => {
+    const place = await folder();
+    const first = await Lineage.open(place, shipped);
+    for (let value = 1; value <= 4; value++) await first.promote(weights(value));
+    const own = weights(7);
+    const second = await Lineage.open(place, own);
+    expect([second.latest, second.damaged]).toEqual([undefined, []]);
+    // As versions were called that did not say what they came from.
+    await writeFile(join(place, 'refined-000001.weights.bin'), 'any');
+    await writeFile(join(place, 'refined-000002.weights.bin'), 'any');
+    const third = await Lineage.open(place, own);
+    await third.promote(weights(8));
+    expect(await readdir(place)).toHaveLength(5 + 1);
+    expect((await Lineage.open(place, own)).latest).toEqual(weights(8));
+    expect((await Lineage.open(place, shipped)).latest).toEqual(weights(4));
   });
 
   it('live in memory alone without a folder', async () => {
