@@ -3,6 +3,7 @@ import type { Explanation } from './control/explain.js';
 import type { StepReport } from './control/loop.js';
 import type { RosterEntry } from './control/roster.js';
 import { ForetokenError } from './errors.js';
+import { declineTelemetry } from './onnx/telemetry.js';
 import {
   type Cost,
   checkTarget,
@@ -246,6 +247,7 @@ export class Foretoken extends DataPlane implements AsyncDisposable {
    */
   static async open(options: ForetokenOptions): Promise<Foretoken> {
     const resolved = resolveOptions(options);
+    declineTelemetry();
     const table = BucketTable.create({
       capacity: resolved.capacity,
       ratePerSec: resolved.ratePerSec,

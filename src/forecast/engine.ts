@@ -6,6 +6,7 @@ import type { RefineRequest, RefineResult } from '../learn/refine.js';
 import { Refiner } from '../learn/refiner.js';
 import { Trial } from '../learn/trial.js';
 import { LiveWatch } from '../learn/watch.js';
+import { declineTelemetry } from '../onnx/telemetry.js';
 import { Blend } from './blend.js';
 import { featureVersion } from './features.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
@@ -168,6 +169,7 @@ export class ForecastEngine implements Forecaster {
    * @throws ForetokenError INVALID_OPTION
    */
   static async open(options: EngineOptions): Promise<ForecastEngine> {
+    declineTelemetry();
     const wantsModel = (options.engine ?? 'auto') === 'auto' || options.engine === 'lstm';
     let lstm: LstmForecaster | undefined;
     let weights: LstmWeights | undefined;

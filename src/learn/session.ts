@@ -1,5 +1,6 @@
 import ort from 'onnxruntime-node';
 import { ForetokenError } from '../errors.js';
+import { declineTelemetry } from '../onnx/telemetry.js';
 import type { Pace } from './pace.js';
 import type { RunGuard } from './run-guard.js';
 
@@ -13,6 +14,8 @@ const options: ort.InferenceSession.SessionOptions = {
   executionMode: 'sequential',
   logSeverityLevel: 3,
 };
+
+declineTelemetry();
 
 let guard: RunGuard | undefined;
 
