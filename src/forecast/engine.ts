@@ -778,7 +778,7 @@ export class ForecastEngine implements Forecaster {
       rows: 0,
       horizonsMs,
       quantiles: new Float32Array(rows * horizonsMs.length * quantileCount),
-      engines: engineNames,
+      engines: this.name === 'last' ? ['last'] : engineNames,
       engine: new Uint8Array(rows * horizonsMs.length),
     };
   }

@@ -27,7 +27,7 @@ export interface LstmOptions {
   /** Most rows there can be. */
   rows: number;
   stepMs: number;
-  /** Horizons of the forecasts, ms; between the model's own horizons they are interpolated. */
+  /** Horizons of the forecasts, ms; between the model's own horizons they are interpolated, beyond its longest that one holds. */
   horizonsMs: readonly number[];
   /** The `.onnx` file; its weights are read from beside it. Default: the shipped model. */
   modelPath?: string;

@@ -42,7 +42,7 @@ Written by \`foretoken train\`; do not edit.
 
 | | |
 |---|---|
-| what | one LSTM for all targets, hidden ${hidden}, streaming; quantiles ${quantileLevels.join(', ')} of the mean demand over the next ${horizonGrid.join(', ')} steps, over a target's own scale; other horizons are interpolated |
+| what | one LSTM for all targets, hidden ${hidden}, streaming; quantiles ${quantileLevels.join(', ')} of the mean demand over the next ${horizonGrid.join(', ')} steps, over a target's own scale; horizons in between are interpolated, and beyond the longest that one holds |
 | files | the graph of one step (\`.onnx\`, weights are its inputs) and the weights (\`.weights.bin\`, ${Math.ceil(bytes / 1024)} KiB) |
 | data | ${data.filter(Boolean).join('; ')} |
 | steps | of ${periodsMs.map((ms) => `${ms / 1000} s`).join(', ')} |

@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import { ForetokenError } from '../errors.js';
 import { quantileLevels } from '../forecast/forecaster.js';
 
-/** Horizons the model forecasts, in steps. Others are interpolated between them. */
+/** Horizons the model forecasts, in steps. Others are interpolated between them; beyond the last that one holds. */
 export const horizonGrid = [1, 2, 5, 10, 30, 60, 150, 300] as const;
 
 /** Steps that warm a state from nothing to as good as any. */

@@ -68,6 +68,12 @@ describe('the engine', () => {
     expect(frames.at(-1)).toEqual(clean.at(-1));
   });
 
+  it('names the last value as what carried its forecasts, where that is what it is', async () => {
+    const { engine } = await openWith({ engine: 'last' });
+    const { engines, engine: carried } = await engine.step(Float64Array.of(3, 1), 2);
+    expect(engines[carried[0]!]).toBe('last');
+  });
+
   it('refuses rows it has no room for, and everything once closed', async () => {
     const { engine } = await openWith({ engine: 'ewma' });
     for (const rows of [9, -1, 1.5, Number.NaN])
