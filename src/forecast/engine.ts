@@ -583,8 +583,9 @@ export class ForecastEngine implements Forecaster {
   /** The latest steps of the rows that are refined on, where more of them are known elsewhere than here. */
   async #lookBack(): Promise<RefineRequest['demand'] | undefined> {
     const { kept, most } = this.#recent;
+    if (!this.#past || kept >= most) return undefined;
     const rows = this.#recent.busiest(most);
-    if (!this.#past || kept >= most || rows.length === 0) return undefined;
+    if (rows.length === 0) return undefined;
     try {
       // Who closes does not wait for a history that is slow.
       const past = await Promise.race([this.#past(most, rows), this.#end]);
