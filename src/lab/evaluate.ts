@@ -111,7 +111,9 @@ async function openModel(
   try {
     return await LstmForecaster.open({ rows, stepMs, horizonsMs, deadlineMs: Number.POSITIVE_INFINITY });
   } catch (error) {
-    if (error instanceof ForetokenError && error.code === 'MODEL_UNAVAILABLE') return undefined;
+    // Where its runtime cannot be loaded, the worker dies of it.
+    if (error instanceof ForetokenError && ['MODEL_UNAVAILABLE', 'WORKER_FAILED'].includes(error.code))
+      return undefined;
     throw error;
   }
 }

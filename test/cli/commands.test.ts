@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { installWithout } from '../forecast/install.js';
 
 const bin = fileURLToPath(new URL('../../bin/foretoken.js', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'foretoken-commands-'));
@@ -80,4 +81,32 @@ describe('foretoken regions', () => {
       expect(run('regions', ...argv)).toMatchObject({ status: 2, stderr: expect.stringContaining('see --help') });
     },
   );
+});
+
+describe('without an inference runtime that loads', () => {
+  const place = mkdtempSync(join(tmpdir(), 'foretoken-no-runtime-'));
+  const trace = join(place, 'trace.csv');
+  beforeAll(() => {
+    installWithout('onnxruntime-node', place);
+    symlinkSync(fileURLToPath(new URL('../../build', import.meta.url)), join(place, 'build'));
+    const lines = Array.from({ length: 240 }, (_, i) => `${i * 500},t${i % 3},r,1`);
+    writeFileSync(trace, ['time_ms,target,op,bytes', ...lines].join('\n'));
+  });
+  afterAll(() => rmSync(place, { recursive: true }));
+
+  const runHere = (...argv: string[]) => {
+    const main = `import { main } from './dist/cli/main.js'; process.exitCode = await main(${JSON.stringify(argv)});`;
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', main], {
+      cwd: place,
+      encoding: 'utf8',
+    });
+    return { status, stdout, stderr };
+  };
+
+  it('evaluate scores classical forecasters, and says so', () => {
+    const { status, stdout, stderr } = runHere('evaluate', trace, '--horizons', '5s', '--json');
+    expect(stderr).toMatch(/^foretoken evaluate: no model, classical forecasters instead: .*no such module.*\n$/);
+    expect(status).toBe(0);
+    expect(Object.keys((JSON.parse(stdout) as { engines: object }).engines)).toEqual(['auto']);
+  });
 });
