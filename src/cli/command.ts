@@ -79,11 +79,12 @@ export function oneTrace(operands: readonly string[]): string {
 }
 
 /**
- * Files that a command is to write must be others than the one it reads, and each other.
+ * Files that a command is to write must be others than those it reads, and each other.
+ * @param inputs by what they are, for the message
  * @param outputs by the name of their options
  */
-export function checkOutputs(input: string, outputs: Record<string, string | undefined>): void {
-  const taken = new Map([[place(input), 'the trace itself']]);
+export function checkOutputs(inputs: Record<string, string>, outputs: Record<string, string | undefined>): void {
+  const taken = new Map(Object.entries(inputs).map(([what, file]) => [place(file), what]));
   for (const [option, file] of Object.entries(outputs)) {
     if (file === undefined) continue;
     const other = taken.get(place(file));

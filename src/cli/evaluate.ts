@@ -7,6 +7,7 @@ import { formatDuration, parseDurationMs, parseSwitch } from '../lab/units.js';
 import { defaultHorizonsMs } from '../options.js';
 import { readTrace } from '../workload/trace.js';
 import { checkOutputs, choice, command, list, number, oneTrace, seed, text, type Values } from './command.js';
+import { checkModel, modelFiles } from './own-model.js';
 import { ProgressBar } from './progress.js';
 
 const help = `foretoken evaluate TRACE [options]
@@ -19,6 +20,7 @@ standard input.
   --step TIME                 period of forecasting (default: 1s)
   --horizons LIST             how far ahead (default: ${defaultHorizonsMs.map(formatDuration).join(',')})
   --engine NAME               ${engineChoices.join(', ')} (default: ${engineChoices[0]})
+  --model FILE                a model of your own, as foretoken train writes it (default: the shipped one)
   --refine on|off             refine the model on the trace as it goes (default: on)
   --warmup F                  part of the duration that is learnt from and not scored (default: 0.5)
   --seed N                    (default: 1)
@@ -34,6 +36,7 @@ const flags = {
   step: parseDurationMs,
   horizons: parseHorizons,
   engine: choice(engineChoices),
+  model: text,
   refine: parseSwitch,
   warmup: number(0, 0.99),
   seed,
@@ -52,7 +55,8 @@ async function run(values: Values<typeof flags>, operands: string[]): Promise<nu
     ...(horizons !== undefined && { horizonsMs: horizons }),
   };
   const file = oneTrace(operands);
-  checkOutputs(file, { dump });
+  checkOutputs({ 'the trace itself': file, ...modelFiles(options.model) }, { dump });
+  if (options.model !== undefined) await checkModel(options.model, options.engine);
   const trace = await readTrace(file, options.cost ? { cost: options.cost } : {});
   const csv = dump === undefined ? undefined : await CsvFile.open('dump', dump, dumpHeader);
   try {
@@ -61,7 +65,9 @@ async function run(values: Values<typeof flags>, operands: string[]): Promise<nu
       progress: (done) => bar.update(done, 'forecasting'),
       // Refinements are the engine's daily business; a lost rung changes what the scores mean.
       onEvent: ({ kind, message }) => {
-        if (kind === 'engine') console.error(`foretoken evaluate: ${message}`);
+        if (kind !== 'engine') return;
+        bar.clear();
+        console.error(`foretoken evaluate: ${message}`);
       },
     };
     if (csv)

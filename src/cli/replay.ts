@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import { allocatorNames } from '../allocate/allocator.js';
 import { ForetokenError } from '../errors.js';
+import { engineChoices } from '../forecast/names.js';
 import { replay } from '../lab/replay.js';
 import { curvesOf, ReplayReport } from '../lab/replay-report.js';
 import { replayJson, replayTable } from '../lab/report.js';
@@ -13,6 +14,7 @@ import { curvesPicture } from '../report/curves.js';
 import { renderReport } from '../report/report.js';
 import { readTrace } from '../workload/trace.js';
 import { checkOutputs, choice, command, list, number, oneTrace, seed, text, type Values, whole } from './command.js';
+import { checkModel, modelFiles } from './own-model.js';
 import { ProgressBar } from './progress.js';
 
 const help = `foretoken replay TRACE [options]
@@ -31,6 +33,8 @@ resource. TRACE is a file, plain or gzip, or - for standard input.
   --hogs K                    add K targets that are always backlogged (default: 0)
   --holders H                 spread the targets over H holders of leases (default: 0, none)
   --warmup F                  part of the duration that is learnt from and not scored (default: 0.5)
+  --engine NAME               what Foretoken forecasts with: ${engineChoices.join(', ')} (default: ${engineChoices[0]})
+  --model FILE                a model of your own, as foretoken train writes it (default: the shipped one)
   --refine on|off             refine the model on the trace as it goes (default: on)
   --seed N                    (default: 1)
   --stream FILE               every scored decision as CSV, gzip if the name ends in .gz
@@ -53,6 +57,8 @@ const flags = {
   hogs: whole(0, 10_000),
   holders: whole(0, 10_000),
   warmup: number(0, 0.99),
+  engine: choice(engineChoices),
+  model: text,
   refine: parseSwitch,
   seed,
   stream: text,
@@ -76,7 +82,8 @@ async function run(values: Values<typeof flags>, operands: string[], argv: reado
   const file = oneTrace(operands);
   if (svg !== undefined && !options.pareto) throw unfit('--svg', '--pareto, whose curves it draws');
   if (target !== undefined && html === undefined) throw unfit('--target', '--html, which shows it');
-  checkOutputs(file, { stream, html, svg });
+  checkOutputs({ 'the trace itself': file, ...modelFiles(options.model) }, { stream, html, svg });
+  if (options.model !== undefined) await checkModel(options.model, options.engine);
   const page = html === undefined ? undefined : await WholeFile.at('html', html);
   const picture = svg === undefined ? undefined : await WholeFile.at('svg', svg);
   const trace = await readTrace(file, options.cost ? { cost: options.cost } : {});
@@ -85,9 +92,17 @@ async function run(values: Values<typeof flags>, operands: string[], argv: reado
   const sinks = [decisions, report?.tally].filter((sink) => sink !== undefined);
   try {
     using bar = new ProgressBar();
+    const told = new Set<string>();
     const result = await replay(trace, options, {
       ...(sinks.length > 0 ? { sink: everySink(sinks) } : {}),
       progress: (done, label) => bar.update(done, label),
+      // A lost rung changes what the figures mean. Every curve's forecaster may lose it anew.
+      onEvent: ({ kind, message }) => {
+        if (kind !== 'engine' || told.has(message)) return;
+        told.add(message);
+        bar.clear();
+        console.error(`foretoken replay: ${message}`);
+      },
       ...(report ? { onStep: (step) => report.onStep(step) } : {}),
     });
     bar[Symbol.dispose]();

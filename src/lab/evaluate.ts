@@ -2,7 +2,7 @@ import { ForetokenError } from '../errors.js';
 import { type EngineEvent, ForecastEngine } from '../forecast/engine.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
 import { LongRange } from '../forecast/long-range.js';
-import { LstmForecaster } from '../forecast/lstm.js';
+import { LstmForecaster, type LstmOptions } from '../forecast/lstm.js';
 import { type EngineName, fittedKinds } from '../forecast/names.js';
 import { defaultHorizonsMs } from '../options.js';
 import type { Trace } from '../workload/trace.js';
@@ -19,6 +19,8 @@ export interface EvaluateOptions {
   horizonsMs?: readonly number[];
   /** Default `auto`. */
   engine?: EngineName;
+  /** A model other than the one that ships: path of its `.onnx` file. */
+  model?: string;
   /** Default true. */
   refine?: boolean;
   /** Fraction of the duration that is learnt from and not scored; default 0.5. */
@@ -26,9 +28,12 @@ export interface EvaluateOptions {
   seed?: number;
 }
 
+/** Every option as used; the model where it is not the one that ships. */
+export type EvaluateSettings = Required<Omit<EvaluateOptions, 'model'>> & Pick<EvaluateOptions, 'model'>;
+
 export interface EvaluateResult {
   trace: { file: string; requests: number; targets: number; durationS: number; meanRate: number };
-  settings: Required<EvaluateOptions>;
+  settings: EvaluateSettings;
   /** Mean demand of a target over the scored part, tokens/s: what scores are relative to. */
   meanRatePerTarget: number;
   /** By name of the engine, one entry per horizon. The first is the engine asked for. */
@@ -68,25 +73,27 @@ export async function evaluate(
   options: EvaluateOptions = {},
   hooks: EvaluateHooks = {},
 ): Promise<EvaluateResult> {
-  const settings: Required<EvaluateOptions> = {
+  const settings: EvaluateSettings = {
     cost: options.cost ?? 'requests',
     stepMs: options.stepMs ?? 1000,
     horizonsMs: options.horizonsMs ?? defaultHorizonsMs,
     engine: options.engine ?? 'auto',
+    ...(options.model !== undefined && { model: options.model }),
     refine: options.refine ?? true,
     warmup: options.warmup ?? 0.5,
     seed: options.seed ?? 1,
   };
-  const { stepMs, horizonsMs, engine, refine, seed } = settings;
+  const { stepMs, horizonsMs, engine, model, refine, seed } = settings;
   const rows = trace.names.length;
   const forecasters = new Map<string, Forecaster>();
   try {
     const { onEvent } = hooks;
-    const common = { rows, stepMs, horizonsMs, seed, deterministic: true };
+    const modelPath = model === undefined ? {} : { modelPath: model };
+    const common = { rows, stepMs, horizonsMs, seed, deterministic: true, ...modelPath };
     forecasters.set(engine, await ForecastEngine.open({ ...common, engine, refine, ...(onEvent ? { onEvent } : {}) }));
     if (engine === 'auto') {
-      const model = await openModel(rows, stepMs, horizonsMs);
-      if (model) forecasters.set('lstm', model);
+      const alone = await openModel({ rows, stepMs, horizonsMs, ...modelPath });
+      if (alone) forecasters.set('lstm', alone);
       if (LongRange.appliesTo(horizonsMs))
         for (const kind of fittedKinds) forecasters.set(kind, await ForecastEngine.open({ ...common, engine: kind }));
     }
@@ -103,13 +110,9 @@ export async function evaluate(
 }
 
 /** Without a model there is nothing to compare with; the engine has told so by an event. */
-async function openModel(
-  rows: number,
-  stepMs: number,
-  horizonsMs: readonly number[],
-): Promise<LstmForecaster | undefined> {
+async function openModel(options: LstmOptions): Promise<LstmForecaster | undefined> {
   try {
-    return await LstmForecaster.open({ rows, stepMs, horizonsMs, deadlineMs: Number.POSITIVE_INFINITY });
+    return await LstmForecaster.open({ ...options, deadlineMs: Number.POSITIVE_INFINITY });
   } catch (error) {
     // Where its runtime cannot be loaded, the worker dies of it.
     if (error instanceof ForetokenError && ['MODEL_UNAVAILABLE', 'WORKER_FAILED'].includes(error.code))
@@ -139,7 +142,7 @@ const q90 = quantileLevels.indexOf(0.9);
  */
 export async function walk(
   trace: Trace,
-  settings: Required<EvaluateOptions>,
+  settings: EvaluateSettings,
   forecasters: ReadonlyMap<string, Forecaster>,
   hooks: EvaluateHooks = {},
 ): Promise<EvaluateResult> {

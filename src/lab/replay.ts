@@ -1,4 +1,5 @@
 import type { StepReport } from '../control/loop.js';
+import type { EngineEvent } from '../forecast/engine.js';
 import type { Trace } from '../workload/trace.js';
 import type { Arm } from './arms/arm.js';
 import { foretokenArm } from './arms/foretoken.js';
@@ -29,6 +30,8 @@ export interface ReplayHooks {
   progress?: (done: number, label: string) => void;
   /** Told of every step that Foretoken controls, with its targets. */
   onStep?: (report: StepReport) => void;
+  /** Told of what happens to Foretoken's forecasters; with `pareto` of each curve's again. */
+  onEvent?: (event: EngineEvent) => void;
 }
 
 /** Who plays for each name, and on which stage. Where there are several, the one that throttles least is reported. */
@@ -38,7 +41,10 @@ const contestants: Record<
 > = {
   static: (scene) => ({ scene, open: [staticArm] }),
   reactive: (scene) => ({ scene, open: reactiveArms(scene) }),
-  foretoken: (scene, { onStep }) => ({ scene, open: [() => foretokenArm(scene, onStep && { onStep })] }),
+  foretoken: (scene, { onStep, onEvent }) => ({
+    scene,
+    open: [() => foretokenArm(scene, { ...(onStep && { onStep }), ...(onEvent && { onEvent }) })],
+  }),
   oracle: (scene) => ({ scene, open: [() => oracleArm(scene)] }),
   pool: (scene) => ({ scene: pooled(scene), open: [poolArm] }),
   shared: (scene) => ({ scene, open: [() => sharedArm(scene)] }),
@@ -87,7 +93,7 @@ export async function replay(trace: Trace, options: ReplayOptions, hooks: Replay
     arms[name] = best!.score;
   }
   const pareto = options.pareto
-    ? await sweep(scene, (done, arm) => hooks.progress?.(done, `curve of ${arm}`))
+    ? await sweep(scene, (done, arm) => hooks.progress?.(done, `curve of ${arm}`), hooks.onEvent)
     : undefined;
   return {
     trace: {

@@ -1,5 +1,6 @@
 import { type AllocatorName, allocatorNames } from '../allocate/allocator.js';
 import { ForetokenError } from '../errors.js';
+import type { EngineName } from '../forecast/names.js';
 import type { Trace } from '../workload/trace.js';
 import type { Rate } from './units.js';
 
@@ -25,6 +26,10 @@ export interface ReplayOptions {
   holders?: number;
   /** Fraction of the duration that is learnt from and not scored; default 0.5. */
   warmup?: number;
+  /** What Foretoken forecasts with; default `auto`. */
+  engine?: EngineName;
+  /** A model other than the one that ships: path of its `.onnx` file. */
+  model?: string;
   refine?: boolean;
   seed?: number;
   /** Whether every arm's head-room is swept too. Default false. */
@@ -47,6 +52,9 @@ export interface ReplaySettings {
   hogs: number;
   holders: number;
   warmup: number;
+  engine: EngineName;
+  /** Left out: the one that ships. */
+  model?: string;
   refine: boolean;
   seed: number;
 }
@@ -116,6 +124,8 @@ export function settle(options: ReplayOptions, trace: Trace, demand: Demand): Re
     hogs,
     holders,
     warmup: options.warmup ?? 0.5,
+    engine: options.engine ?? 'auto',
+    ...(options.model !== undefined && { model: options.model }),
     refine: options.refine ?? true,
     seed: options.seed ?? 1,
   };

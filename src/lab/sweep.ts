@@ -1,3 +1,4 @@
+import type { EngineEvent } from '../forecast/engine.js';
 import type { Arm } from './arms/arm.js';
 import { foretokenArm, openForecasts } from './arms/foretoken.js';
 import { oracleArm } from './arms/oracle.js';
@@ -32,7 +33,7 @@ interface Sweep {
  * Plays the trace to each setting of an arm's head-room. Without borrowing only what an arm wants is given: the rest
  * stays free, and that is what an arm saves by a smaller head-room.
  */
-function sweepOf(arm: SweptArm, scene: Scene): Sweep {
+function sweepOf(arm: SweptArm, scene: Scene, onEvent?: (event: EngineEvent) => void): Sweep {
   const eachAlone = (open: (() => Arm)[]): Sweep => ({
     runs: open.length,
     async play(progress) {
@@ -51,16 +52,20 @@ function sweepOf(arm: SweptArm, scene: Scene): Sweep {
     case 'shared':
       return eachAlone([() => sharedArm(scene)]);
     case 'foretoken':
-      return { runs: quantiles.length, play: (progress) => playForetoken(scene, progress) };
+      return { runs: quantiles.length, play: (progress) => playForetoken(scene, progress, onEvent) };
   }
 }
 
-async function playForetoken(scene: Scene, progress: Progress): Promise<ArmScore[]> {
+async function playForetoken(
+  scene: Scene,
+  progress: Progress,
+  onEvent?: (event: EngineEvent) => void,
+): Promise<ArmScore[]> {
   // What hogs ask for depends on what they got, so with them demand is not the same at every quantile.
   const groups = scene.settings.hogs > 0 ? quantiles.map((quantile) => [quantile]) : [quantiles];
   const scores: ArmScore[] = [];
   for (const group of groups) {
-    const forecasts = new SharedForecasts(await openForecasts(scene), group.length);
+    const forecasts = new SharedForecasts(await openForecasts(scene, onEvent), group.length);
     const runs = group.map(async (coverage) => {
       const arm = await foretokenArm(scene, { forecaster: forecasts.part(), coverage });
       try {
@@ -79,13 +84,18 @@ export type Pareto = Partial<Record<SweptArm, ParetoCurve>>;
 /**
  * The curve of every arm: throttled fraction against withheld capacity.
  * @param progress told from 0 to 1
+ * @param onEvent told of what happens to each forecaster of Foretoken's
  */
-export async function sweep(scene: Scene, progress?: (done: number, arm: ArmName) => void): Promise<Pareto> {
+export async function sweep(
+  scene: Scene,
+  progress?: (done: number, arm: ArmName) => void,
+  onEvent?: (event: EngineEvent) => void,
+): Promise<Pareto> {
   const { settings, trace, demand } = scene;
   const kept: Scene = { ...scene, keepsSurplus: true };
   const parts = settings.arms
     .filter((name): name is SweptArm => name !== 'pool')
-    .map((name) => ({ name, ...sweepOf(name, kept) }));
+    .map((name) => ({ name, ...sweepOf(name, kept, onEvent) }));
   const requests = trace.requests * parts.reduce((sum, { runs }) => sum + runs, 0);
   let done = 0;
   const pareto: Pareto = {};

@@ -109,4 +109,20 @@ describe('without an inference runtime that loads', () => {
     expect(status).toBe(0);
     expect(Object.keys((JSON.parse(stdout) as { engines: object }).engines)).toEqual(['auto']);
   });
+
+  it.each([
+    ['evaluate', ['--horizons', '5s']],
+    ['replay', []],
+  ])('%s fails where a model is asked for by name', (name, argv) => {
+    const { status, stdout, stderr } = runHere(name, trace, ...argv, '--model', 'models/foretoken-lstm.onnx');
+    expect(stderr).toMatch(/^foretoken \w+: .*no such module.*\n$/);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+  });
+
+  it('replay goes on with classical forecasters, and says so once', () => {
+    const { status, stdout, stderr } = runHere('replay', trace, '--arms', 'foretoken', '--pareto', '--json');
+    expect(stderr).toMatch(/^foretoken replay: no model, classical forecasters instead: .*no such module.*\n$/);
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ arms: { foretoken: { lawViolations: 0 } } });
+  });
 });

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { replayCommand } from '../../src/cli/replay.js';
 import { opNames } from '../../src/workload/trace.js';
 import { bursty } from '../lab/bursty.js';
+import { ownModel } from '../lab/own-model.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'foretoken-replay-'));
 const file = join(folder, 'bursty.csv');
@@ -114,6 +115,35 @@ describe('the report of a replay', () => {
   });
 });
 
+describe('what Foretoken forecasts with', () => {
+  it('is the engine and the model asked for, which the settings name', async () => {
+    const replayed = async (...argv: string[]) => {
+      const { code, out, err } = await run(file, '--arms', 'foretoken', '--refine', 'off', '--json', ...argv);
+      expect({ code, err }).toEqual({ code: 0, err: '' });
+      const { settings, arms } = JSON.parse(out) as {
+        settings: { engine: string; model?: string };
+        arms: Record<string, { throttled: number }>;
+      };
+      return { engine: settings.engine, model: settings.model, throttled: arms.foretoken!.throttled };
+    };
+    const model = ownModel(folder);
+    const auto = await replayed();
+    const last = await replayed('--engine', 'last');
+    const own = await replayed('--engine', 'lstm', '--model', model);
+    const lstm = await replayed('--engine', 'lstm');
+    expect([auto, last, own]).toMatchObject([{ engine: 'auto' }, { engine: 'last' }, { engine: 'lstm', model }]);
+    expect(auto.model).toBeUndefined();
+    expect(last.throttled).not.toBe(auto.throttled);
+    expect(own.throttled).not.toBe(lstm.throttled);
+  }, 60_000);
+
+  it('is told where an engine does not look that far ahead, once', async () => {
+    const { code, err } = await run(file, '--arms', 'foretoken', '--engine', 'ets', '--pareto', '--refine', 'off');
+    expect(err).toBe('foretoken replay: ets forecasts from 2m ahead on, not 1s: classical forecasters instead\n');
+    expect(code).toBe(0);
+  }, 60_000);
+});
+
 describe('a replay that is asked for what cannot be', () => {
   it.each([
     [['--html', folder], /--html: expected a file that can be written, got ".*it is a folder/],
@@ -137,6 +167,17 @@ describe('a replay that is asked for what cannot be', () => {
     [['--rate', '0x'], /--rate: expected/],
     [['--rate', '1e300'], /--rate: expected/],
     [['--warmup', 'NaN'], /--warmup: expected a number from 0 to 0.99, got "NaN"/],
+    [['--engine', 'crystal'], /--engine: expected auto or lstm or ets or prophet or ewma or last, got "crystal"/],
+    [
+      ['--model', join(folder, 'none.onnx')],
+      /--model: expected a model that foretoken train wrote, got ".*none\.weights\.bin/,
+    ],
+    [['--model', file], /--model: expected a model that foretoken train wrote, got ".*bursty\.csv": /],
+    [['--model', 'own.onnx', '--engine', 'ewma'], /--model: expected together with --engine auto or lstm, got ewma/],
+    [
+      ['--model', join(folder, 'x.onnx'), '--stream', join(folder, 'x.onnx')],
+      /--stream: expected a file of its own, got ".*", the model/,
+    ],
     [['--hogs', '1.5'], /--hogs: expected a whole number/],
     [['--hogs', '-1'], /--hogs/],
     [['--seed', 'Infinity'], /--seed: expected a whole number/],

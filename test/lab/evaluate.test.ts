@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { evaluateCommand } from '../../src/cli/evaluate.js';
+import { shippedModelPath } from '../../src/forecast/lstm.js';
 import { Periods } from '../../src/forecast/period.js';
 import { baselineNames } from '../../src/lab/baselines.js';
 import { evaluate } from '../../src/lab/evaluate.js';
 import { HorizonScore } from '../../src/lab/forecast-score.js';
 import { Random } from '../../src/learn/random.js';
 import { readTrace, type Trace } from '../../src/workload/trace.js';
+import { ownModel } from './own-model.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'foretoken-evaluate-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -259,6 +261,21 @@ describe('evaluate', () => {
     expect(await run()).toEqual(first);
   });
 
+  it('scores a model of its own, in the mixture and alone', async () => {
+    const run = async (...argv: string[]) => {
+      output = '';
+      expect(await evaluateCommand([file, '--horizons', '5s', '--refine', 'off', '--json', ...argv])).toBe(0);
+      return JSON.parse(output) as Json & { settings: object };
+    };
+    const shipped = await run();
+    expect(shipped.settings).toMatchObject({ engine: 'auto' });
+    const own = await run('--model', ownModel(folder));
+    expect(own.settings).toMatchObject({ engine: 'auto', model: join(folder, 'own.onnx') });
+    for (const engine of ['auto', 'lstm'])
+      expect(own.engines[engine]!['5s']!.score).not.toBe(shipped.engines[engine]!['5s']!.score);
+    expect(errors).toBe('');
+  });
+
   it('scores ETS and Prophet beside the mixture at long horizons, and tells what they cost', async () => {
     const random = new Random(7);
     const lines = Array.from({ length: 200 }, (_, i) => `${i * 10_000},x,${random.poisson(60 + 40 * Math.sin(i / 9))}`);
@@ -297,6 +314,16 @@ describe('evaluate', () => {
     [['--horizons', '5s,,1s'], '--horizons: expected a duration above 0 such as 500ms, 5s, 2m or 1h, got ""'],
     [['--horizons', '60s,1m'], '--horizons: expected different durations, got "60s,1m"'],
     [['--engine', 'crystal'], '--engine: expected auto or lstm or ets or prophet or ewma or last, got "crystal"'],
+    [
+      ['--engine', 'lstm', '--model', join(folder, 'none.onnx')],
+      `--model: expected a model that foretoken train wrote, got "${folder}`,
+    ],
+    [['--engine', 'lstm', '--model', file], `--model: expected a model that foretoken train wrote, got "${file}": `],
+    [['--model', shippedModelPath], '--model: expected together with --engine auto or lstm, got last'],
+    [
+      ['--model', join(folder, 'x.onnx'), '--dump', join(folder, 'x.weights.bin')],
+      '--dump: expected a file of its own, got',
+    ],
     [['--refine', 'yes'], '--refine: expected on or off, got "yes"'],
     [['--warmup', '1'], '--warmup: expected a number from 0 to 0.99, got "1"'],
     [['--step', '1h'], '--step: expected a period that fits into the scored part'],

@@ -1,8 +1,11 @@
 import { ControlLoop, type StepReport } from '../../control/loop.js';
-import { ForecastEngine } from '../../forecast/engine.js';
+import { type EngineEvent, ForecastEngine } from '../../forecast/engine.js';
 import type { Forecaster } from '../../forecast/forecaster.js';
+import { LongRange, longRangeFromMs } from '../../forecast/long-range.js';
+import { isFittedKind } from '../../forecast/names.js';
 import { openMemoryHistory } from '../../history/memory.js';
 import { type Scene, tickMs } from '../scene.js';
+import { formatDuration } from '../units.js';
 import type { Arm } from './arm.js';
 
 export interface ForetokenSetting {
@@ -12,6 +15,8 @@ export interface ForetokenSetting {
   coverage?: number;
   /** Told of every step with its targets. */
   onStep?: (report: StepReport) => void;
+  /** Told of what happens to the forecaster of its own. */
+  onEvent?: (event: EngineEvent) => void;
 }
 
 /** Half a minute ahead, as users have it by default, is of use where tokens are lent. */
@@ -21,21 +26,35 @@ const horizonsFor = ({ stepMs, borrow }: Scene['settings']): number[] =>
   borrow && stepMs < farMs ? [stepMs, farMs] : [stepMs];
 
 /** What the product forecasts with, so that it comes out the same again. */
-export const openForecasts = ({ settings, buckets }: Scene): Promise<Forecaster> =>
-  ForecastEngine.open({
+export function openForecasts(
+  { settings, buckets }: Scene,
+  onEvent?: (event: EngineEvent) => void,
+): Promise<Forecaster> {
+  const { stepMs, engine, model, refine, seed } = settings;
+  const horizonsMs = horizonsFor(settings);
+  if (isFittedKind(engine) && !LongRange.appliesTo(horizonsMs)) {
+    const far = horizonsMs.map(formatDuration).join(' and ');
+    const message = `${engine} forecasts from ${formatDuration(longRangeFromMs)} ahead on, not ${far}: classical forecasters instead`;
+    onEvent?.({ kind: 'engine', message });
+  }
+  return ForecastEngine.open({
     rows: buckets + 1,
-    stepMs: settings.stepMs,
-    horizonsMs: horizonsFor(settings),
-    refine: settings.refine,
-    seed: settings.seed,
+    stepMs,
+    horizonsMs,
+    engine,
+    ...(model !== undefined && { modelPath: model }),
+    refine,
+    seed,
     deterministic: true,
+    ...(onEvent && { onEvent }),
   });
+}
 
 /** The product on the stage: its control loop over the stage's table, on the virtual clock. */
 export async function foretokenArm(scene: Scene, setting: ForetokenSetting = {}): Promise<Arm> {
   const { ratePerSec, burst, borrow, adjust, allocator, stepMs } = scene.settings;
-  const { coverage, onStep } = setting;
-  const engine = setting.forecaster ?? (await openForecasts(scene));
+  const { coverage, onStep, onEvent } = setting;
+  const engine = setting.forecaster ?? (await openForecasts(scene, onEvent));
   const history = await openMemoryHistory();
   let loop: ControlLoop | undefined;
   return {
