@@ -70,11 +70,9 @@ for (const file of files.sort()) {
   horizonsMs.forEach((horizonMs, h) => {
     const { gain, coverage90 } = engines.auto[h];
     if (horizonMs < 300_000) gains.push(gain ?? 0);
+    const alone = ['lstm', 'ets', 'prophet'].map((engine) => percent(engines[engine]?.[h].gain ?? null));
     // Below two minutes ETS and Prophet leave it to others.
     const isFitted = horizonMs >= longRangeFromMs;
-    const alone = ['lstm', 'ets', 'prophet'].map((engine) =>
-      engines[engine] && (engine === 'lstm' || isFitted) ? percent(engines[engine][h].gain) : '-',
-    );
     const fitted = isFitted ? [fitting.ets, fitting.prophet].map((s) => s?.toPrecision(2) ?? '-').join(', ') : '-';
     row([
       name,

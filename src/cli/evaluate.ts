@@ -1,4 +1,5 @@
 import { ForetokenError } from '../errors.js';
+import { longRangeFromMs } from '../forecast/long-range.js';
 import { engineChoices } from '../forecast/names.js';
 import { CsvFile } from '../lab/csv-file.js';
 import { type EvaluateHooks, evaluate } from '../lab/evaluate.js';
@@ -29,7 +30,8 @@ standard input.
   --help
 
 A score is the pinball loss at 0.5 plus that at 0.9, averaged over targets and steps, over the mean demand
-rate of a target in the scored part. The gain is 1 - score / (best q50 + best q90 of the simple ones).`;
+rate of a target in the scored part. The gain is 1 - score / (best q50 + best q90 of the simple ones).
+ETS and Prophet have no score (-, null) at horizons below ${formatDuration(longRangeFromMs)}, or where the trace is too short to fit them.`;
 
 const flags = {
   cost: choice(['requests', 'bytes']),

@@ -3,7 +3,7 @@ import { type EngineEvent, ForecastEngine } from '../forecast/engine.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from '../forecast/forecaster.js';
 import { LongRange } from '../forecast/long-range.js';
 import { LstmForecaster, type LstmOptions } from '../forecast/lstm.js';
-import { type EngineName, fittedKinds } from '../forecast/names.js';
+import { type EngineName, fittedKinds, isFittedKind } from '../forecast/names.js';
 import { defaultHorizonsMs } from '../options.js';
 import type { Trace } from '../workload/trace.js';
 import { Baselines } from './baselines.js';
@@ -36,7 +36,10 @@ export interface EvaluateResult {
   settings: EvaluateSettings;
   /** Mean demand of a target over the scored part, tokens/s: what scores are relative to. */
   meanRatePerTarget: number;
-  /** By name of the engine, one entry per horizon. The first is the engine asked for. */
+  /**
+   * By name of the engine, one entry per horizon. The first is the engine asked for. Of ETS and Prophet nulls at horizons
+   * that they had no forecast for: what classical forecasters said instead is not theirs.
+   */
   engines: Record<string, ForecastScore[]>;
   /** One entry per horizon. */
   baselines: BestBaselines[];
@@ -121,6 +124,8 @@ async function openModel(options: LstmOptions): Promise<LstmForecaster | undefin
   }
 }
 
+const unscored: ForecastScore = { score: null, gain: null, coverage90: null };
+
 /** Forecasts of one moment for one horizon, kept until the horizon has passed. */
 interface Open {
   dueMs: number;
@@ -161,7 +166,8 @@ export async function walk(
   const baselines = new Baselines(targets, stepMs);
   const horizons = horizonsMs.map((horizonMs) => {
     const steps = Math.max(1, Math.round(horizonMs / stepMs));
-    return { horizonMs, steps, score: new HorizonScore(asked.length, part.busy, steps), open: [] as Open[] };
+    const score = new HorizonScore(asked.length, part.busy, steps);
+    return { horizonMs, steps, score, open: [] as Open[], spoke: asked.map(([name]) => !isFittedKind(name)) };
   });
 
   const totals = new Float64Array(targets);
@@ -211,6 +217,9 @@ export async function walk(
     horizons.forEach((horizon, h) => {
       if (nowMs + horizon.horizonMs > durationMs) return;
       const values = baselines.values(horizon.steps);
+      frames.forEach((frame, f) => {
+        horizon.spoke[f] ||= hasForecast(frame, h, asked[f]![0]);
+      });
       horizon.open.push({
         dueMs: nowMs + horizon.horizonMs,
         totals: totals.slice(),
@@ -233,15 +242,25 @@ export async function walk(
     settings,
     meanRatePerTarget: part.meanRatePerTarget,
     engines: Object.fromEntries(
-      asked.map(([name], f) => [name, horizons.map(({ score }) => score.result(f, part.meanRatePerTarget))]),
+      asked.map(([name], f) => [
+        name,
+        horizons.map(({ score, spoke }) => (spoke[f] ? score.result(f, part.meanRatePerTarget) : unscored)),
+      ]),
     ),
     baselines: horizons.map(({ score }) => score.bestBaselines(part.meanRatePerTarget)),
     leastCoverage90: horizons.map(({ score }) => score.leastCoverage90()),
-    coverage90Error: horizons.map(({ score }) => score.coverage90Error()),
+    coverage90Error: horizons.map(({ score, spoke }) => (spoke[0] ? score.coverage90Error() : null)),
     scoredSteps: horizons.map(({ score }) => score.steps),
     cpuSecondsPer1000TargetSteps: cpuMicros / 1e6 / ((targets * steps) / 1000),
     fittingCpuSeconds: {},
   };
+}
+
+/** Whether any target's forecast for a horizon is by that engine itself. */
+function hasForecast({ rows, horizonsMs, engines, engine }: ForecastFrame, horizon: number, name: string): boolean {
+  const own = engines.indexOf(name);
+  for (let row = 0; row < rows; row++) if (engine[row * horizonsMs.length + horizon] === own) return true;
+  return false;
 }
 
 /** Each target's q50 and q90 in turn. */

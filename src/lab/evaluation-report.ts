@@ -82,8 +82,8 @@ export function evaluationTable(result: EvaluateResult): string {
     ...rows.map(line),
     '',
     `${cpuSecondsPer1000TargetSteps.toPrecision(3)} s of processor time per 1,000 forecasts of a target`,
-    ...Object.entries(fittingCpuSeconds).map(
-      ([name, seconds]) => `${seconds.toPrecision(3)} s of processor time to fit ${name}, in a thread of its own`,
-    ),
+    ...Object.entries(fittingCpuSeconds)
+      .filter(([, seconds]) => seconds > 0)
+      .map(([name, seconds]) => `${seconds.toPrecision(3)} s of processor time to fit ${name}, in a thread of its own`),
   ].join('\n');
 }

@@ -286,13 +286,36 @@ describe('evaluate', () => {
     const json = JSON.parse(output) as Json & { fittingCpuSeconds: Record<string, number> };
     expect(Object.keys(json.engines)).toEqual(['auto', 'lstm', 'ets', 'prophet']);
     expect(Object.keys(json.fittingCpuSeconds)).toEqual(['ets', 'prophet']);
+    // Below two minutes what is said under their names is said by others.
+    for (const kind of ['ets', 'prophet'])
+      expect(json.engines[kind]!['10s']).toEqual({ score: null, gain: null, coverage90: null });
     const scores = Object.values(json.engines).map((horizons) => horizons['2m']!.score);
     expect(new Set(scores).size).toBe(4);
     for (const seconds of Object.values(json.fittingCpuSeconds)) expect(seconds).toBeGreaterThan(0);
     output = '';
     expect(await evaluateCommand([...argv, '--engine', 'prophet'])).toBe(0);
+    expect(output).toMatch(/^10s +prophet +- +- +-$/m);
     expect(output).toMatch(/^2m +prophet +\d\.\d{4}/m);
     expect(output).toMatch(/^\d+\.?\d* s of processor time to fit prophet, in a thread of its own$/m);
+  });
+
+  it.each(['auto', 'ets'])('leaves empty what was never fitted, asked for %s', async (engine) => {
+    const path = join(folder, 'ten-minutes.csv');
+    const argv = [path, '--horizons', '1s,2m', '--warmup', '0', '--refine', 'off', '--engine', engine];
+    const lines = Array.from({ length: 600 }, (_, i) => `${i * 1000},x${i % 2},r,1`);
+    writeFileSync(path, ['time_ms,target,op,bytes', ...lines].join('\n'));
+    expect(await evaluateCommand([...argv, '--json'])).toBe(0);
+    const json = JSON.parse(output) as Json;
+    for (const horizon of ['1s', '2m']) {
+      expect(json.engines.ets![horizon]).toEqual({ score: null, gain: null, coverage90: null });
+      expect(json.scoredSteps[horizon]).toBeGreaterThan(400);
+      if (engine === 'ets') expect(json.coverage90Error[horizon]).toBeNull();
+      else expect(json.engines.auto![horizon]!.score).toBeGreaterThan(0);
+    }
+    output = '';
+    expect(await evaluateCommand(argv)).toBe(0);
+    expect(output).toMatch(/^2m +ets +- +- +-$/m);
+    expect(output).not.toMatch(/to fit ets/);
   });
 
   it('leaves empty what a horizon longer than the scored part cannot tell', async () => {
