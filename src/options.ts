@@ -213,6 +213,12 @@ export type ResolvedTarget = {
 
 export const targetModes: readonly TargetMode[] = ['enforce', 'shadow', 'off'];
 export const defaultHorizonsMs: readonly number[] = [5_000, 30_000, 300_000];
+/** None is shorter than a step. */
+export const defaultHorizonsFor = (stepMs: number): number[] => [
+  ...new Set(defaultHorizonsMs.map((horizonMs) => Math.max(horizonMs, stepMs))),
+];
+export const longestHorizonMs = 600_000;
+export const mostHorizons = 8;
 /** Each costs about what the live loops cost, in another thread. */
 const mostShadows = 4;
 const defaultDeadlineMs = 30_000;
@@ -434,12 +440,12 @@ function shadowOption(
 }
 
 function horizonsOption(value: unknown, stepMs: number): readonly number[] {
-  if (value === undefined) return [...new Set(defaultHorizonsMs.map((h) => Math.max(h, stepMs)))];
-  if (!Array.isArray(value) || value.length === 0 || value.length > 8)
-    refuse('horizonsMs', 'an array of 1 to 8 numbers', value);
+  if (value === undefined) return defaultHorizonsFor(stepMs);
+  if (!Array.isArray(value) || value.length === 0 || value.length > mostHorizons)
+    refuse('horizonsMs', `an array of 1 to ${mostHorizons} numbers`, value);
   // Not `map`, which leaves holes as they are.
   const horizons = Array.from(value, (h, i) =>
-    numberOption(`horizonsMs[${i}]`, h, undefined, { min: stepMs, max: 600_000 }),
+    numberOption(`horizonsMs[${i}]`, h, undefined, { min: stepMs, max: longestHorizonMs }),
   );
   return [...new Set(horizons)].sort((a, b) => a - b);
 }

@@ -5,7 +5,7 @@ import { CsvFile } from '../lab/csv-file.js';
 import { type EvaluateHooks, evaluate } from '../lab/evaluate.js';
 import { dumpHeader, dumpRows, evaluationJson, evaluationTable } from '../lab/evaluation-report.js';
 import { formatDuration, parseDurationMs, parseSwitch } from '../lab/units.js';
-import { defaultHorizonsMs } from '../options.js';
+import { defaultHorizonsMs, longestHorizonMs, mostHorizons } from '../options.js';
 import { readTrace } from '../workload/trace.js';
 import { checkOutputs, choice, command, list, number, oneTrace, seed, text, type Values } from './command.js';
 import { checkModel, modelFiles } from './own-model.js';
@@ -19,7 +19,8 @@ standard input.
 
   --cost requests|bytes       1 token a request (default), or its bytes
   --step TIME                 period of forecasting (default: 1s)
-  --horizons LIST             how far ahead (default: ${defaultHorizonsMs.map(formatDuration).join(',')})
+  --horizons LIST             how far ahead, up to ${mostHorizons} from the step to ${formatDuration(longestHorizonMs)}
+                              (default: ${defaultHorizonsMs.map(formatDuration).join(',')})
   --engine NAME               ${engineChoices.join(', ')} (default: ${engineChoices[0]})
   --model FILE                a model of your own, as foretoken train writes it (default: the shipped one)
   --refine on|off             refine the model on the trace as it goes (default: on)
@@ -56,6 +57,7 @@ async function run(values: Values<typeof flags>, operands: string[]): Promise<nu
     ...(step !== undefined && { stepMs: step }),
     ...(horizons !== undefined && { horizonsMs: horizons }),
   };
+  if (horizons !== undefined) checkHorizons(horizons, step ?? 1000);
   const file = oneTrace(operands);
   checkOutputs({ 'the trace itself': file, ...modelFiles(options.model) }, { dump });
   if (options.model !== undefined) await checkModel(options.model, options.engine);
@@ -88,10 +90,21 @@ async function run(values: Values<typeof flags>, operands: string[]): Promise<nu
 
 function parseHorizons(option: string, given: string): number[] {
   const horizonsMs = list(parseDurationMs)(option, given);
-  if (new Set(horizonsMs).size < horizonsMs.length)
-    throw new ForetokenError(
-      'INVALID_OPTION',
-      `--horizons: expected different durations, got ${JSON.stringify(given)}`,
-    );
+  if (horizonsMs.length > mostHorizons) throw unfit(`1 to ${mostHorizons} durations`, String(horizonsMs.length));
+  if (new Set(horizonsMs).size < horizonsMs.length) throw unfit('different durations', JSON.stringify(given));
   return horizonsMs;
 }
+
+/** They are bounded as those of a controller. */
+function checkHorizons(horizonsMs: readonly number[], stepMs: number): void {
+  const mostMs = Math.max(stepMs, longestHorizonMs);
+  for (const horizonMs of horizonsMs)
+    if (horizonMs < stepMs || horizonMs > mostMs)
+      throw unfit(
+        `durations from ${formatDuration(stepMs)} up to ${formatDuration(mostMs)}`,
+        formatDuration(horizonMs),
+      );
+}
+
+const unfit = (expected: string, got: string): ForetokenError =>
+  new ForetokenError('INVALID_OPTION', `--horizons: expected ${expected}, got ${got}`);

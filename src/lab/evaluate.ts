@@ -4,7 +4,7 @@ import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } fr
 import { LongRange } from '../forecast/long-range.js';
 import { LstmForecaster, type LstmOptions } from '../forecast/lstm.js';
 import { type EngineName, fittedKinds, isFittedKind } from '../forecast/names.js';
-import { defaultHorizonsMs } from '../options.js';
+import { defaultHorizonsFor } from '../options.js';
 import type { Trace } from '../workload/trace.js';
 import { Baselines } from './baselines.js';
 import { type BestBaselines, type ForecastScore, HorizonScore } from './forecast-score.js';
@@ -15,7 +15,7 @@ export interface EvaluateOptions {
   cost?: 'requests' | 'bytes';
   /** Default 1000. */
   stepMs?: number;
-  /** Default 5 s, 30 s and 5 min. */
+  /** Default 5 s, 30 s and 5 min, none shorter than a step. */
   horizonsMs?: readonly number[];
   /** Default `auto`. */
   engine?: EngineName;
@@ -79,7 +79,7 @@ export async function evaluate(
   const settings: EvaluateSettings = {
     cost: options.cost ?? 'requests',
     stepMs: options.stepMs ?? 1000,
-    horizonsMs: options.horizonsMs ?? defaultHorizonsMs,
+    horizonsMs: options.horizonsMs ?? defaultHorizonsFor(options.stepMs ?? 1000),
     engine: options.engine ?? 'auto',
     ...(options.model !== undefined && { model: options.model }),
     refine: options.refine ?? true,
@@ -143,7 +143,7 @@ const q90 = quantileLevels.indexOf(0.9);
  * Walks a trace once. At the end of every step each forecaster is shown the demand of the step and asked; what
  * it said is scored when the last request of the horizon has passed.
  * @param forecasters by name; the first is the one that is timed and shown to `onForecasts`
- * @throws ForetokenError INVALID_OPTION when not one step lies in the scored part
+ * @throws ForetokenError INVALID_OPTION when not one step lies in the scored part, or not one horizon after it
  */
 export async function walk(
   trace: Trace,
@@ -160,6 +160,13 @@ export async function walk(
     throw new ForetokenError(
       'INVALID_OPTION',
       `--step: expected a period that fits into the scored part of ${formatDuration(durationMs)}, got ${formatDuration(stepMs)}`,
+    );
+  const firstMs = Math.max(1, Math.ceil(scoredFromMs / stepMs)) * stepMs;
+  const shortestMs = Math.min(...horizonsMs);
+  if (firstMs + shortestMs > durationMs)
+    throw new ForetokenError(
+      'INVALID_OPTION',
+      `--horizons: expected one of at most ${formatDuration(durationMs - firstMs)}, what is left of the trace after the first scored step, got ${formatDuration(shortestMs)}`,
     );
   const part = scoredPart(trace, scoredFromMs, stepMs);
   const asked = [...forecasters];

@@ -74,6 +74,16 @@ describe('a script that is to read traces where there are none', () => {
   });
 });
 
+it('evaluate.js passes over a trace that is too short to score, and says so', () => {
+  const traces = mkdtempSync(join(tmpdir(), 'foretoken-short-'));
+  writeFileSync(join(traces, 'short.csv'), 'time_ms,target,op,bytes\n0,a,r,1\n4000,a,r,1\n');
+  const path = fileURLToPath(new URL('../../scripts/evaluate.js', import.meta.url));
+  const { status, stderr } = spawnSync(process.execPath, [path, traces], { encoding: 'utf8' });
+  rmSync(traces, { recursive: true });
+  expect(stderr).toMatch(/^short\.csv: --horizons: expected one of at most 2s.*got 5s\n$/);
+  expect(status).toBe(1);
+});
+
 describe('foretoken regions', () => {
   it.each([['list', '--force'], ['--stale'], ['rm', 'name', '--json'], ['rm', 'name', '--stale'], ['rm']])(
     '%s %s is refused, because a switch that does nothing misleads',

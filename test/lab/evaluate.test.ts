@@ -177,7 +177,7 @@ it('knows that nothing covers less of a silent target than its silence', () => {
 describe('evaluate', () => {
   it.each([
     ['1s', 1000, '2s,10s', [2000, 10_000], '0.5'],
-    ['2s', 2000, '3s,500ms', [3000, 500], '0.25'],
+    ['2s', 2000, '3s,2500ms', [3000, 2500], '0.25'],
   ])(
     'gives the figures that follow from its dump and the requests, steps of %s',
     async (step, stepMs, list, horizons, warmup) => {
@@ -319,10 +319,15 @@ describe('evaluate', () => {
   });
 
   it('leaves empty what a horizon longer than the scored part cannot tell', async () => {
-    expect(await evaluateCommand([file, '--horizons', '1s,1h', '--engine', 'last', '--json'])).toBe(0);
+    expect(await evaluateCommand([file, '--horizons', '1s,10m', '--engine', 'last', '--json'])).toBe(0);
     const json = JSON.parse(output) as Json;
-    expect(json.engines.last!['1h']).toEqual({ score: null, gain: null, coverage90: null });
+    expect(json.engines.last!['10m']).toEqual({ score: null, gain: null, coverage90: null });
     expect(json.engines.last!['1s']!.score).toBeGreaterThan(0);
+  });
+
+  it('looks no less far ahead than a step unless told otherwise', async () => {
+    expect(await evaluateCommand([file, '--step', '20s', '--engine', 'last', '--json'])).toBe(0);
+    expect(Object.keys((JSON.parse(output) as Json).baselines)).toEqual(['20s', '30s', '5m']);
   });
 
   it('prints a table with engines and the names of the best baselines', async () => {
@@ -336,6 +341,10 @@ describe('evaluate', () => {
     [['--step', '5'], '--step: expected a duration above 0 such as 500ms, 5s, 2m or 1h, got "5"'],
     [['--horizons', '5s,,1s'], '--horizons: expected a duration above 0 such as 500ms, 5s, 2m or 1h, got ""'],
     [['--horizons', '60s,1m'], '--horizons: expected different durations, got "60s,1m"'],
+    [['--horizons', '11m'], '--horizons: expected durations from 1s up to 10m, got 11m'],
+    [['--horizons', '5s,4s', '--step', '5s'], '--horizons: expected durations from 5s up to 10m, got 4s'],
+    [['--horizons', '1s,2s,3s,4s,5s,6s,7s,8s,9s'], '--horizons: expected 1 to 8 durations, got 9'],
+    [['--horizons', '2m,10m'], '--horizons: expected one of at most 59'],
     [['--engine', 'crystal'], '--engine: expected auto or lstm or ets or prophet or ewma or last, got "crystal"'],
     [
       ['--engine', 'lstm', '--model', join(folder, 'none.onnx')],
