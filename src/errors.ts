@@ -29,7 +29,7 @@ export const errorCodes = {
   REGION_MISSING: 'there is no region of that name',
   NO_CONTROLLER: 'only a controller could answer, and this process or thread has none',
   ROLE_LOST: 'another process has taken the controller role',
-  NATIVE_UNAVAILABLE: 'the native addon is not built or cannot be loaded',
+  NATIVE_UNAVAILABLE: 'the native addon is not built or cannot be loaded, or the inference runtime cannot',
 } as const;
 
 export type ErrorCode = keyof typeof errorCodes;

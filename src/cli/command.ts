@@ -45,8 +45,6 @@ export interface CommandSpec<F extends Flags> {
   takesOperands: boolean;
   /** @returns the exit code */
   run: (values: Values<F>, operands: string[], argv: readonly string[]) => Promise<number> | number;
-  /** Exit code for an error; default 2 for wrong options, 1 for what else failed. */
-  exitCode?: (error: ForetokenError) => number;
 }
 
 /**
@@ -64,7 +62,7 @@ export function command<F extends Flags>(spec: CommandSpec<F>): (argv: string[])
     } catch (error) {
       if (!(error instanceof ForetokenError)) throw error;
       console.error(`foretoken ${spec.name}: ${error.message}`);
-      return spec.exitCode?.(error) ?? (isMisuse(error) ? 2 : 1);
+      return isMisuse(error) ? 2 : 1;
     }
   };
 }

@@ -1,18 +1,17 @@
 import { stat } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { basename, dirname, join, relative } from 'node:path';
-import { ForetokenError } from '../errors.js';
+import { ForetokenError, messageOf } from '../errors.js';
 import { featureCount } from '../forecast/features.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from '../forecast/lstm.js';
-import { parseDurationMs } from '../lab/units.js';
+import { formatDuration, parseDurationMs } from '../lab/units.js';
 import { WholeFile, writableFolder } from '../lab/whole-file.js';
 import { modelCard } from '../learn/card.js';
-import { generatedLessons, type Lesson, traceLessons, weighAsOne } from '../learn/curriculum.js';
+import { generatedLessons, type Lesson, minSteps, traceLessons, weighAsOne } from '../learn/curriculum.js';
 import { historyLessons } from '../learn/from-history.js';
 import { inferenceModel } from '../learn/inference-graph.js';
 import { encodeWeights, modelShape, readWeights } from '../learn/model.js';
-import { scoreUnseen } from '../learn/report.js';
-import { train } from '../learn/train.js';
-import { readTrace } from '../workload/trace.js';
+import { readTrace, type Trace } from '../workload/trace.js';
 import { command, list, number, text, type Values, whole } from './command.js';
 import { ProgressBar } from './progress.js';
 
@@ -30,13 +29,14 @@ Trains the forecasting model on generated workloads, on the traces given and on 
                    history 0.8); what is left is scored at the end
   --steps N        most training steps; training stops earlier when validation gets no better
                    (default: 8000; with --history 1500)
-  --hidden N       size of the model's state per target (default: 48)
+  --hidden N       size of the model's state per target (default: 48); not with --history, which keeps that
+                   of the shipped model
   --workloads N    generated workloads, about 8 MB of memory each (default: 240; with
                    --history 20)
   --seed N         the same seed and data give the same model (default: 1)
   --help
 
-Then pass the path of your own model as the option modelPath.`;
+Then pass the path of your own model as the option modelPath, or as --model to replay and evaluate.`;
 
 interface Options {
   traces: string[];
@@ -68,8 +68,6 @@ export const trainCommand = command({
   flags,
   takesOperands: true,
   run: async (values, traces) => run(await settle(values, traces)),
-  // What it cannot learn from was named on the command line.
-  exitCode: () => 2,
 });
 
 async function run(options: Options): Promise<number> {
@@ -82,9 +80,13 @@ async function run(options: Options): Promise<number> {
   const [model, weightsFile, cardFile] = await Promise.all(
     [out, weightsPathOf(out), cardPathOf(out)].map((file) => WholeFile.at('out', file)),
   );
-  const { lessons, scored } = await gather(options, say);
+  const { train, scoreUnseen } = await loadTraining();
+  const { lessons, scored, sources } = await gather(options, say);
   if (lessons.length === 0)
-    throw new ForetokenError('INVALID_OPTION', 'nothing to learn from: no workloads, and no trace is long enough');
+    throw new ForetokenError(
+      'INVALID_OPTION',
+      'nothing to learn from: expected workloads, a trace or a history, got none',
+    );
   say(`${lessons.length} series to learn from`);
 
   const initial = options.history === undefined ? undefined : await readWeights(weightsPathOf(shippedModelPath));
@@ -111,7 +113,8 @@ async function run(options: Options): Promise<number> {
   const card = modelCard({
     ...options,
     command: commandOf(options),
-    traces: [...options.traces, ...(options.history === undefined ? [] : [options.history])],
+    traces: sources,
+    periodsMs: options.periodsMs.filter((ms) => periodsOf(lessons).includes(ms)),
     hidden: shape.hidden,
     validation,
     curve,
@@ -126,37 +129,69 @@ async function run(options: Options): Promise<number> {
   return 0;
 }
 
+/**
+ * What computes. The runtime it needs may not load on this system.
+ * @throws ForetokenError NATIVE_UNAVAILABLE
+ */
+async function loadTraining() {
+  try {
+    // Not by `import`: Node 20 ends the process when a CommonJS module throws under it, whoever catches that.
+    createRequire(import.meta.url)('onnxruntime-node');
+  } catch (cause) {
+    const reason = messageOf(cause).split('\n')[0]!;
+    throw new ForetokenError('NATIVE_UNAVAILABLE', `the inference runtime cannot be loaded: ${reason}`, { cause });
+  }
+  const [{ train }, { scoreUnseen }] = await Promise.all([import('../learn/train.js'), import('../learn/report.js')]);
+  return { train, scoreUnseen };
+}
+
+const periodsOf = (lessons: readonly Lesson[]): number[] => [
+  ...new Set(lessons.map(({ prepared }) => prepared.series.stepMs)),
+];
+
 /** Of several lengths of step the one to score at: the first from a second on, which is used unless it is set otherwise. */
 const usual = <T>(of: readonly T[], stepMsOf: (one: T) => number): T | undefined =>
   of.find((one) => stepMsOf(one) >= 1000) ?? of[0];
 
-/** What is learnt from, and what is scored at the end. */
+/**
+ * What is learnt from, and what is scored at the end.
+ * @throws ForetokenError INVALID_OPTION when a trace or the history is too short to learn from at any length of step
+ */
 async function gather(
   { traces, history, periodsMs, part, workloads, seed }: Options,
   say: (text: string) => void,
-): Promise<{ lessons: Lesson[]; scored: Lesson[] }> {
+): Promise<{ lessons: Lesson[]; scored: Lesson[]; sources: { file: string; periodsMs: number[] }[] }> {
   const lessons: Lesson[] = [];
+  const sources: { file: string; periodsMs: number[] }[] = [];
   const scored: Lesson[] = [];
-  const add = (of: Lesson[]) => {
+  const add = (file: string, of: Lesson[]): string => {
+    const learntAt = periodsOf(of);
+    sources.push({ file, periodsMs: learntAt });
     lessons.push(...weighAsOne(of));
     // The first of a length of step is the series as it was recorded.
     const asRecorded = usual(of, ({ prepared }) => prepared.series.stepMs);
     if (asRecorded) scored.push(asRecorded);
+    const left = periodsMs.filter((ms) => !learntAt.includes(ms));
+    return left.length > 0 ? `, not for steps of ${left.map(formatDuration).join(',')}` : '';
   };
   for (const path of traces) {
     const name = basename(path).replace(/\.csv(\.gz)?$/, '');
     // Demand in requests and in bytes are two views of one trace; bins have one.
     const views = [await readTrace(path)];
     if (!views[0]!.binMs) views.push(await readTrace(path, { cost: 'bytes' }));
-    add(views.flatMap((trace, i) => traceLessons(trace, i === 0 ? name : `${name} in bytes`, periodsMs, part, seed)));
-    say(`read ${name}: ${views[0]!.requests} requests of ${views[0]!.names.length} targets`);
+    const own = views.flatMap((trace, i) =>
+      traceLessons(trace, i === 0 ? name : `${name} in bytes`, periodsMs, part, seed),
+    );
+    if (own.length === 0) throw tooShort(path, views[0]!, periodsMs, part);
+    const unfit = add(path, own);
+    say(`read ${name}: ${views[0]!.requests} requests of ${views[0]!.names.length} targets${unfit}`);
   }
   if (history !== undefined) {
     const own = await historyLessons(history, periodsMs, part, seed);
     if (own.length === 0)
       throw new ForetokenError('INVALID_OPTION', `--history ${history}: it holds too little, an hour is a good start`);
-    add(own);
-    say(`read ${history}: ${own[0]!.prepared.series.steps} steps of ${own[0]!.prepared.series.rows} targets`);
+    const unfit = add(history, own);
+    say(`read ${history}: ${own[0]!.prepared.series.steps} steps of ${own[0]!.prepared.series.rows} targets${unfit}`);
   }
   lessons.push(...generatedLessons(workloads, periodsMs, seed));
   if (workloads > 0)
@@ -169,20 +204,41 @@ async function gather(
         }),
       ),
     );
-  return { lessons, scored };
+  return { lessons, scored, sources };
+}
+
+function tooShort(file: string, trace: Trace, periodsMs: readonly number[], part: number): ForetokenError {
+  const { binMs = 0, durationMs } = trace;
+  const fitting = periodsMs.filter((ms) => ms >= binMs);
+  const shortestMs = Math.min(...fitting);
+  const steps = Math.floor(Math.floor(durationMs / shortestMs) * part);
+  const reason =
+    fitting.length > 0
+      ? `expected at least ${minSteps} steps in the part learnt from, got ${steps} of ${formatDuration(shortestMs)}`
+      : `expected in --periods one of at least ${formatDuration(binMs)}, as its bins are, got ${formatDuration(Math.max(...periodsMs))}`;
+  return new ForetokenError('INVALID_OPTION', `${file}: ${reason}`);
 }
 
 /** How the command would be typed in the project's folder. */
-function commandOf({ traces, history, periodsMs, part, steps, hidden, workloads, seed }: Options): string {
-  const path = (file: string) => relative(process.cwd(), file) || file;
+function commandOf({ traces, history, out, periodsMs, part, steps, hidden, workloads, seed }: Options): string {
+  const path = (file: string) => quoted(relative(process.cwd(), file) || file);
   return [
     'npm run train --',
     ...traces.map(path),
     ...(history === undefined ? [] : ['--history', path(history)]),
     `--periods ${periodsMs.map((ms) => `${ms / 1000}s`).join(',')} --part ${part} --steps ${steps}`,
-    `--hidden ${hidden} --workloads ${workloads} --seed ${seed}`,
+    // The shape is the shipped model's where that is trained further.
+    ...(history === undefined ? [`--hidden ${hidden}`] : []),
+    `--workloads ${workloads} --seed ${seed}`,
+    ...(out === defaultOut(history) ? [] : ['--out', path(out)]),
   ].join(' ');
 }
+
+/** As a shell takes it for one word. */
+const quoted = (word: string): string => (/^[\w./@%+=:,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
+const defaultOut = (history: string | undefined): string =>
+  history === undefined ? shippedModelPath : join(dirname(history), 'own-model.onnx');
 
 /** Processor time of streaming inference over 1,000 rows, ms a step, all threads together. */
 async function cpuMsPer1000(modelPath: string): Promise<number> {
@@ -208,7 +264,9 @@ async function settle(values: Values<typeof flags>, traces: string[]): Promise<O
   // Opening a history makes it where there is none.
   if (own && !(await stat(history).catch(() => undefined))?.isFile())
     throw bad('history', 'the file of a history', history);
-  const out = values.out ?? (own ? join(dirname(history), 'own-model.onnx') : shippedModelPath);
+  if (own && hidden !== undefined)
+    throw bad('hidden', 'none with --history, which trains the shipped model further and keeps its shape', `${hidden}`);
+  const out = values.out ?? defaultOut(history);
   if (!out.endsWith('.onnx')) throw bad('out', 'a path that ends in .onnx', out);
   return {
     traces,

@@ -8,8 +8,9 @@ import type { UnseenScore } from './report.js';
 export interface CardFacts {
   /** The command that trained it, as seen from where it ran. */
   command: string;
-  /** Files learnt from. */
-  traces: readonly string[];
+  /** Files learnt from, and the lengths of step at which each was. */
+  traces: readonly { file: string; periodsMs: readonly number[] }[];
+  /** All lengths of step learnt at. */
   periodsMs: readonly number[];
   part: number;
   hidden: number;
@@ -27,13 +28,18 @@ export interface CardFacts {
 
 const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
 
+const seconds = (periodsMs: readonly number[]): string => periodsMs.map((ms) => `${ms / 1000} s`).join(', ');
+
 /** What a reader must know of a model before using it, as Markdown. */
 export function modelCard(facts: CardFacts): string {
-  const { traces, periodsMs, part, hidden, workloads, seed, validation, curve, bytes, seconds } = facts;
+  const { traces, periodsMs, part, hidden, workloads, seed, validation, curve, bytes } = facts;
+  const names = traces.map(({ file, periodsMs: own }) =>
+    own.length < periodsMs.length ? `${basename(file)} (steps of ${seconds(own)})` : basename(file),
+  );
   const data = [
     workloads > 0 ? `${workloads} generated workloads of ${generatedRows} targets (\`src/workload/generator.ts\`)` : '',
     traces.length > 0
-      ? `${traces.map((trace) => basename(trace)).join(', ')}: the first ${percent(part)} of each by duration, in requests and, where known, in bytes; the last fifth of that only to know when to stop`
+      ? `${names.join(', ')}: the first ${percent(part)} of each by duration, in requests and, where known, in bytes; the last fifth of that only to know when to stop`
       : '',
   ];
   return `# The forecasting model
@@ -45,11 +51,11 @@ Written by \`foretoken train\`; do not edit.
 | what | one LSTM for all targets, hidden ${hidden}, streaming; quantiles ${quantileLevels.join(', ')} of the mean demand over the next ${horizonGrid.join(', ')} steps, over a target's own scale; horizons in between are interpolated, and beyond the longest that one holds |
 | files | the graph of one step (\`.onnx\`, weights are its inputs) and the weights (\`.weights.bin\`, ${Math.ceil(bytes / 1024)} KiB) |
 | data | ${data.filter(Boolean).join('; ')} |
-| steps | of ${periodsMs.map((ms) => `${ms / 1000} s`).join(', ')} |
+| steps | of ${seconds(periodsMs)} |
 | seed | ${seed}: the same command gives the same weights |
 | loss | pinball, summed over quantiles and horizons; backpropagation through 64 steps, Adam |
 | validation | ${validation.toFixed(4)}: pinball loss over that of the best fixed EWMA on the watched steps, mean over series and horizons |
-| trained in | ${seconds} s |
+| trained in | ${facts.seconds} s |
 | cost | ${facts.cpuMsPer1000.toFixed(2)} ms of one core for 1,000 targets and one step, on the machine that trained it |
 
 \`\`\`

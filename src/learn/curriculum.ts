@@ -21,8 +21,8 @@ export interface Lesson {
 const validatePart = 0.2;
 /** How often all the lessons of one trace together are drawn; a generated workload counts a half. Traces count alike. */
 const traceWeight = 5;
-/** Fewer steps than this hold no window with targets. */
-const minSteps = 60;
+/** Fewer steps than this, in the part that may be learnt from, hold no window with targets. */
+export const minSteps = 60;
 
 /**
  * A trace at several lengths of step. With enough targets there is also a version with its targets thrown together
