@@ -1,6 +1,5 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { access, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { ForetokenError } from '../errors.js';
 import { makeFolder } from '../folder.js';
 
@@ -51,7 +50,12 @@ export class WholeFile {
       const found = await stat(file).catch(() => undefined);
       if (found?.isDirectory()) throw new Error('it is a folder');
       // A new file is made in the folder and moved within it.
-      if (!found || found.isFile()) await access(dirname(await target(file)), constants.W_OK | constants.X_OK);
+      if (!found || found.isFile()) {
+        const beside = besideOf(await target(file));
+        // Permissions do not tell everything: some folders take no files from anybody.
+        await writeFile(beside, '');
+        await rm(beside);
+      }
       if (found) await access(file, constants.W_OK);
     } catch (error) {
       throw unwritable(option, file, error);
@@ -62,7 +66,7 @@ export class WholeFile {
   async write(text: string | Uint8Array): Promise<void> {
     const found = await stat(this.#file).catch(() => undefined);
     const place = await target(this.#file);
-    const beside = `${place}.${process.pid}.tmp`;
+    const beside = besideOf(place);
     try {
       if (found && !found.isFile()) {
         await writeFile(this.#file, text);
@@ -76,6 +80,9 @@ export class WholeFile {
     }
   }
 }
+
+/** Where a file is written before it is moved to its place. */
+const besideOf = (place: string): string => `${place}.${process.pid}.tmp`;
 
 /** Where a link leads, so that the link stays one. */
 const target = (file: string): Promise<string> => realpath(file).catch(() => file);

@@ -25,6 +25,8 @@ function run(...argv: string[]) {
 
 /** Takes no files, whoever asks. */
 const impossible = existsSync('/proc/self') ? '/proc/none' : '/dev/null/none';
+/** No new files, though permissions allow them. */
+const unwritten = existsSync('/proc/self') ? '/proc/x.onnx' : '/dev/fd/x.onnx';
 
 describe('a command that is to write where nothing can be written', () => {
   it.each([
@@ -32,6 +34,7 @@ describe('a command that is to write where nothing can be written', () => {
     ['demo', ['--seconds', '10', '--out', impossible], /--out: expected a folder that can be written/],
     ['train', ['--out', join(impossible, 'x.onnx')], /--out: expected a folder that can be written/],
     ['train', ['--out', join(file, 'x.onnx')], /--out: expected a folder that can be written/],
+    ['train', ['--out', unwritten], /--out: expected a file that can be written/],
   ])('%s %j says so before it begins', (name, argv, reason) => {
     const { status, stdout, stderr } = run(name, ...argv);
     expect(stderr).toMatch(reason);
@@ -127,6 +130,13 @@ describe('without an inference runtime that loads', () => {
     const { status, stdout, stderr } = runHere(name, trace, ...argv, '--model', 'models/foretoken-lstm.onnx');
     expect(stderr).toMatch(/^foretoken \w+: .*no such module.*\n$/);
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+  });
+
+  it('train fails in one line, before it begins', () => {
+    const { status, stdout, stderr } = runHere('train', trace, '--out', 'own.onnx');
+    expect(stderr).toBe('foretoken train: the inference runtime cannot be loaded: no such module here\n');
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    expect(runHere('train', '--help').status).toBe(0);
   });
 
   it('replay goes on with classical forecasters, and says so once', () => {
