@@ -233,7 +233,10 @@ const longestShown = 200;
 /** A value as an error names it: never throws, whatever it is, and stays a message that can be read. */
 export const show = (value: unknown): string => {
   if (typeof value === 'function') return 'a function';
-  if (value !== null && typeof value === 'object') return isArray(value) ? 'an array' : 'an object';
+  if (value !== null && typeof value === 'object') {
+    const length = lengthOf(value);
+    return length === undefined ? 'an object' : `an array of ${length}`;
+  }
   const shown =
     typeof value === 'string'
       ? JSON.stringify(value.slice(0, longestShown + 1))
@@ -241,12 +244,12 @@ export const show = (value: unknown): string => {
   return shown.length > longestShown ? `${shown.slice(0, longestShown)}…` : shown;
 };
 
-/** As `Array.isArray`, which throws for a proxy that was revoked. */
-function isArray(value: object): value is unknown[] {
+/** How many an array holds; undefined of what is none, and of a proxy that throws. */
+function lengthOf(value: object): number | undefined {
   try {
-    return Array.isArray(value);
+    return Array.isArray(value) ? value.length : undefined;
   } catch {
-    return false;
+    return undefined;
   }
 }
 
@@ -287,12 +290,15 @@ export function choiceOption<T extends string>(name: string, value: unknown, fal
     : refuse(name, `one of ${choices.map((c) => JSON.stringify(c)).join(', ')}`, value);
 }
 
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  value !== null && typeof value === 'object' && lengthOf(value) === undefined;
+
 function plainObject(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) refuse(name, 'an object', value);
+  if (!isObject(value)) refuse(name, 'an object', value);
   for (const key of Object.keys(value))
     if (!known.includes(key))
-      refuse(`${name === 'options' ? '' : `${name}.`}${key}`, `one of ${known.join(', ')}`, key);
-  return value as Record<string, unknown>;
+      refuse(`${name === 'options' ? '' : `${name}.`}${key}`, `a known option (${known.join(', ')})`, key);
+  return value;
 }
 
 const openKeys: readonly (keyof ForetokenOptions)[] = [
@@ -403,7 +409,7 @@ function costOption(value: unknown): Cost {
 
 function historyOption(value: unknown): 'memory' | HistoryOptions {
   if (value === undefined || value === 'memory') return 'memory';
-  if (value === null || typeof value !== 'object') refuse('history', '"memory" or {path}', value);
+  if (!isObject(value)) refuse('history', '"memory" or {path}', value);
   const { path } = plainObject('history', value, ['path']);
   if (typeof path !== 'string' || path === '') refuse('history.path', 'the path of a folder', path);
   return { path };
@@ -413,7 +419,7 @@ function refineOption(value: unknown): Pick<ResolvedOptions, 'refine' | 'refineC
   const off = { refine: false, refineCpuPart: defaultRefinementCpuPart };
   if (value === false) return off;
   if (value === undefined || value === true) return { ...off, refine: true };
-  if (value === null || typeof value !== 'object') refuse('refine', 'true, false or {cpuPart}', value);
+  if (!isObject(value)) refuse('refine', 'true, false or {cpuPart}', value);
   const { cpuPart } = plainObject('refine', value, ['cpuPart']);
   const range = { min: 0.001, max: 1 };
   return { refine: true, refineCpuPart: numberOption('refine.cpuPart', cpuPart, defaultRefinementCpuPart, range) };

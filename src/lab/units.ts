@@ -13,8 +13,9 @@ export function parseDurationMs(option: string, text: string): number {
   return ms;
 }
 
-/** The shortest way to write a duration that `parseDurationMs` reads back as the same. */
+/** The shortest way to write a duration that `parseDurationMs` reads back as the same; none at all is `0s`. */
 export function formatDuration(ms: number): string {
+  if (ms === 0) return '0s';
   for (const unit of ['h', 'm', 's'] as const) if (ms % unitMs[unit]! === 0) return `${ms / unitMs[unit]!}${unit}`;
   return `${ms}ms`;
 }

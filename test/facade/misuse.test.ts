@@ -123,7 +123,9 @@ describe('options of a target', () => {
 
   it('do not name it anew', async () => {
     const foretoken = await openWith();
-    expect(() => foretoken.addTarget('a', { name: 'b' } as never)).toThrow(/^target\.name: expected one of/);
+    expect(() => foretoken.addTarget('a', { name: 'b' } as never)).toThrow(
+      /^target\.name: expected a known option \(reservation, .*\), got "name"$/,
+    );
     expect(foretoken.names).toEqual([]);
   });
 

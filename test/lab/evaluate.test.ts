@@ -368,6 +368,13 @@ describe('evaluate', () => {
     expect(output).toBe('');
   });
 
+  it('says that a trace of one moment lasts no time', async () => {
+    const path = join(folder, 'moment.csv');
+    writeFileSync(path, 'time_ms,target,op,bytes\n0,a,r,1\n');
+    expect(await evaluateCommand([path, '--engine', 'last'])).toBe(2);
+    expect(errors).toContain('--step: expected a period that fits into the scored part of 0s, got 1s');
+  });
+
   it('reports a malformed trace with file and line', async () => {
     const path = join(folder, 'broken.csv');
     writeFileSync(path, 'time_ms,target,op,bytes\n5,a,r,1\n4,a,r,1\n');
