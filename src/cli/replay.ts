@@ -100,6 +100,7 @@ async function run(values: Values<typeof flags>, operands: string[], argv: reado
       onEvent: ({ kind, message }) => {
         if (kind !== 'engine' || told.has(message)) return;
         told.add(message);
+        report?.note(`${message}.`);
         bar.clear();
         console.error(`foretoken replay: ${message}`);
       },

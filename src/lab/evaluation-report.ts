@@ -76,6 +76,7 @@ export function evaluationTable(result: EvaluateResult): string {
     `${trace.file}: ${trace.requests} requests of ${trace.targets} targets in ${decimals(trace.durationS, 0)} s`,
     `a step every ${formatDuration(settings.stepMs)}, scored from ${percent(settings.warmup)} of the time on; ` +
       'the baselines are the best q50 and the best q90, with hindsight',
+    ...(settings.model === undefined ? [] : [`model: ${settings.model}`]),
     '',
     line(head),
     widths.map((width) => '-'.repeat(width)).join('  '),

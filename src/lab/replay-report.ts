@@ -27,6 +27,7 @@ export class ReplayReport {
   readonly #scene: Scene;
   readonly #series: Series;
   readonly #asked: string | undefined;
+  readonly #told: string[] = [];
 
   /**
    * @param target whose timeline is shown first; default: the one that was denied most
@@ -42,6 +43,11 @@ export class ReplayReport {
   onStep(report: StepReport): void {
     if (report.timeMs > this.#scene.scoredFromMs) this.#series.add(report, report.timeMs / 1000);
     else this.#series.expect(report);
+  }
+
+  /** Has the report say something about the figures. */
+  note(text: string): void {
+    this.#told.push(text);
   }
 
   /** @param command as it was given */
@@ -144,7 +150,7 @@ export class ReplayReport {
     if (settings.hogs > 0) notes.push('The total counts what hogs asked for too.');
     if (!settings.arms.includes('foretoken'))
       notes.push('There is no timeline, because Foretoken was not among the arms.');
-    return notes;
+    return [...notes, ...this.#told];
   }
 }
 

@@ -37,6 +37,11 @@ export function replayTable({ trace, settings, arms, capture, pareto }: ReplayRe
       `borrowing ${settings.borrow ? 'on' : 'off'}` +
       (settings.hogs > 0 ? `, ${settings.hogs} hogs` : '') +
       (settings.holders > 0 ? `, ${settings.holders} holders` : ''),
+    ...(settings.engine === 'auto' && settings.model === undefined
+      ? []
+      : [
+          `Foretoken forecasts with ${settings.engine}${settings.model === undefined ? '' : `, model ${settings.model}`}`,
+        ]),
     `scored: from ${percent(settings.warmup)} of the time on, ${amount(first?.offered ?? 0)} tokens offered`,
     '',
     ...aligned(['arm', ...shown.map(([name]) => name)], rows),

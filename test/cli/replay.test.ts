@@ -138,7 +138,11 @@ describe('what Foretoken forecasts with', () => {
   }, 60_000);
 
   it('is told where an engine does not look that far ahead, once', async () => {
-    const { code, err } = await run(file, '--arms', 'foretoken', '--engine', 'ets', '--pareto', '--refine', 'off');
+    const html = join(folder, 'ets.html');
+    const argv = ['--arms', 'foretoken', '--engine', 'ets', '--pareto', '--refine', 'off', '--html', html];
+    const { code, out, err } = await run(file, ...argv);
+    expect(out).toMatch(/^Foretoken forecasts with ets$/m);
+    expect(readFileSync(html, 'utf8')).toContain('not 1s: classical forecasters instead.');
     expect(err).toBe('foretoken replay: ets forecasts from 2m ahead on, not 1s: classical forecasters instead\n');
     expect(code).toBe(0);
   }, 60_000);

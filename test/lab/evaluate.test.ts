@@ -274,6 +274,10 @@ describe('evaluate', () => {
     for (const engine of ['auto', 'lstm'])
       expect(own.engines[engine]!['5s']!.score).not.toBe(shipped.engines[engine]!['5s']!.score);
     expect(errors).toBe('');
+    output = '';
+    const model = join(folder, 'own.onnx');
+    expect(await evaluateCommand([file, '--horizons', '5s', '--engine', 'lstm', '--model', model])).toBe(0);
+    expect(output).toContain(`\nmodel: ${model}\n`);
   });
 
   it('scores ETS and Prophet beside the mixture at long horizons, and tells what they cost', async () => {
