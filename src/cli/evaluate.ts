@@ -32,7 +32,7 @@ standard input.
 
 A score is the pinball loss at 0.5 plus that at 0.9, averaged over targets and steps, over the mean demand
 rate of a target in the scored part. The gain is 1 - score / (best q50 + best q90 of the simple ones).
-ETS and Prophet have no score (-, null) at horizons below ${formatDuration(longRangeFromMs)}, or where the trace is too short to fit them.`;
+Beside auto, ETS and Prophet have no score (-, null) at horizons below ${formatDuration(longRangeFromMs)}, or where the trace is too short to fit them.`;
 
 const flags = {
   cost: choice(['requests', 'bytes']),

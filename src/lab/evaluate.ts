@@ -37,8 +37,8 @@ export interface EvaluateResult {
   /** Mean demand of a target over the scored part, tokens/s: what scores are relative to. */
   meanRatePerTarget: number;
   /**
-   * By name of the engine, one entry per horizon. The first is the engine asked for. Of ETS and Prophet nulls at horizons
-   * that they had no forecast for: what classical forecasters said instead is not theirs.
+   * By name of the engine, one entry per horizon. The first is the engine asked for, scored as its user would have it. Of ETS
+   * and Prophet beside it nulls at horizons that they had no forecast for: what classical forecasters said is not theirs.
    */
   engines: Record<string, ForecastScore[]>;
   /** One entry per horizon. */
@@ -174,7 +174,13 @@ export async function walk(
   const horizons = horizonsMs.map((horizonMs) => {
     const steps = Math.max(1, Math.round(horizonMs / stepMs));
     const score = new HorizonScore(asked.length, part.busy, steps);
-    return { horizonMs, steps, score, open: [] as Open[], spoke: asked.map(([name]) => !isFittedKind(name)) };
+    return {
+      horizonMs,
+      steps,
+      score,
+      open: [] as Open[],
+      spoke: asked.map(([name], f) => f === 0 || !isFittedKind(name)),
+    };
   });
 
   const totals = new Float64Array(targets);
@@ -256,7 +262,7 @@ export async function walk(
     ),
     baselines: horizons.map(({ score }) => score.bestBaselines(part.meanRatePerTarget)),
     leastCoverage90: horizons.map(({ score }) => score.leastCoverage90()),
-    coverage90Error: horizons.map(({ score, spoke }) => (spoke[0] ? score.coverage90Error() : null)),
+    coverage90Error: horizons.map(({ score }) => score.coverage90Error()),
     scoredSteps: horizons.map(({ score }) => score.steps),
     cpuSecondsPer1000TargetSteps: cpuMicros / 1e6 / ((targets * steps) / 1000),
     fittingCpuSeconds: {},

@@ -298,14 +298,15 @@ describe('evaluate', () => {
     for (const seconds of Object.values(json.fittingCpuSeconds)) expect(seconds).toBeGreaterThan(0);
     output = '';
     expect(await evaluateCommand([...argv, '--engine', 'prophet'])).toBe(0);
-    expect(output).toMatch(/^10s +prophet +- +- +-$/m);
+    // Who asks for it has what it says, whoever stands in.
+    expect(output).toMatch(/^10s +prophet +\d\.\d{4}/m);
     expect(output).toMatch(/^2m +prophet +\d\.\d{4}/m);
     expect(output).toMatch(/^\d+\.?\d* s of processor time to fit prophet, in a thread of its own$/m);
   });
 
-  it.each(['auto', 'ets'])('leaves empty what was never fitted, asked for %s', async (engine) => {
+  it('leaves empty what was never fitted', async () => {
     const path = join(folder, 'ten-minutes.csv');
-    const argv = [path, '--horizons', '1s,2m', '--warmup', '0', '--refine', 'off', '--engine', engine];
+    const argv = [path, '--horizons', '1s,2m', '--warmup', '0', '--refine', 'off'];
     const lines = Array.from({ length: 600 }, (_, i) => `${i * 1000},x${i % 2},r,1`);
     writeFileSync(path, ['time_ms,target,op,bytes', ...lines].join('\n'));
     expect(await evaluateCommand([...argv, '--json'])).toBe(0);
@@ -313,8 +314,7 @@ describe('evaluate', () => {
     for (const horizon of ['1s', '2m']) {
       expect(json.engines.ets![horizon]).toEqual({ score: null, gain: null, coverage90: null });
       expect(json.scoredSteps[horizon]).toBeGreaterThan(400);
-      if (engine === 'ets') expect(json.coverage90Error[horizon]).toBeNull();
-      else expect(json.engines.auto![horizon]!.score).toBeGreaterThan(0);
+      expect(json.engines.auto![horizon]!.score).toBeGreaterThan(0);
     }
     output = '';
     expect(await evaluateCommand(argv)).toBe(0);
