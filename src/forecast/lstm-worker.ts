@@ -1,4 +1,4 @@
-import { type ErrorRecord, ForetokenError, toErrorRecord } from '../errors.js';
+import { type ErrorRecord, ForetokenError, messageOf, toErrorRecord } from '../errors.js';
 import { type GridPoint, placeHorizons } from '../learn/horizons.js';
 import type { ModelShape } from '../learn/model.js';
 import { RunGuard } from '../learn/run-guard.js';
@@ -35,7 +35,9 @@ class Engine {
     const session = await createSession(new Uint8Array(task.graph).slice(), task.source);
     if (!session.inputNames.includes('outputs'))
       throw new ForetokenError('MODEL_UNAVAILABLE', `${task.source}: another version made this graph; train it anew`);
-    return new Engine(task, session);
+    const engine = new Engine(task, session);
+    await engine.#try(task);
+    return engine;
   }
 
   private constructor(task: InferenceTask, session: Session) {
@@ -59,6 +61,16 @@ class Engine {
     const levels = [...Array(quantileCount).keys()];
     this.#outputs = indices(used.flatMap((index) => levels.map((level) => index * quantileCount + level)));
     this.#grid = new Float32Array(chunkRows * this.#computed.length * quantileCount);
+  }
+
+  /** Forecasts for a row of zeros, which no state knows of: whether graph and weights fit together shows in no other way. */
+  async #try({ models, source }: InferenceTask): Promise<void> {
+    try {
+      await this.#infer(new Float32Array(models[0]!.weights).slice(), 1);
+    } catch (error) {
+      if (error instanceof ForetokenError) throw error;
+      throw new ForetokenError('MODEL_UNAVAILABLE', `${source}: graph and weights do not fit: ${messageOf(error)}`);
+    }
   }
 
   async run(task: InferenceTask): Promise<void> {

@@ -85,7 +85,7 @@ export class LstmForecaster implements Forecaster {
     const graph = await readModel(modelPath);
     const forecaster = new LstmForecaster(options, modelPath, graph, weights);
     try {
-      // An empty task opens the session, so that a bad model is found here and not at the first step.
+      // An empty task opens the session and tries it, so that a bad model is found here and not at the first step.
       await forecaster.#run([]);
     } catch (error) {
       await forecaster.close();
@@ -95,7 +95,7 @@ export class LstmForecaster implements Forecaster {
   }
 
   private constructor(options: LstmOptions, source: string, graph: SharedArrayBuffer, weights: LstmWeights) {
-    checkWeights(weights, weights.shape);
+    checkWeights(weights, weights.shape, `${source}: `);
     const { rows, stepMs, horizonsMs, name = 'lstm', deadlineMs = 5_000 } = options;
     this.name = name;
     this.#options = { rows, stepMs, horizonsMs: [...horizonsMs], name, deadlineMs };
@@ -373,9 +373,9 @@ async function readModel(path: string): Promise<SharedArrayBuffer> {
   }
 }
 
-function checkWeights(weights: LstmWeights, shape: ModelShape): void {
+function checkWeights(weights: LstmWeights, shape: ModelShape, source = ''): void {
   const fail = (reason: string): never => {
-    throw new ForetokenError('MODEL_UNAVAILABLE', `the weights do not fit: ${reason}`);
+    throw new ForetokenError('MODEL_UNAVAILABLE', `${source}the weights do not fit: ${reason}`);
   };
   if (weights.featureVersion !== featureVersion)
     fail(`made for features ${weights.featureVersion}, these are ${featureVersion}`);

@@ -78,12 +78,16 @@ describe('a rung of the ladder that breaks', () => {
         );
       },
     ],
-  ])('(%s) is one event, and the next rung forecasts', async (_, write) => {
+  ])('(%s) is one event that names the file, and the next rung forecasts', async (_, write) => {
     const modelPath = join(folder(), 'model.onnx');
     write(modelPath);
     const { engine, events } = await openWith({ modelPath });
+    const told = [
+      { kind: 'engine', message: expect.stringContaining(`no model, classical forecasters instead: ${modelPath}: `) },
+    ];
+    expect(events).toMatchObject(told);
     await stepsOf(engine, series);
-    expect(events).toMatchObject([{ kind: 'engine', message: expect.stringContaining('classical') }]);
+    expect(events).toMatchObject(told);
     expect((await engine.step(Float64Array.of(9, 9, 9, 9), 4)).quantiles[0]).toBeGreaterThan(0);
   });
 
