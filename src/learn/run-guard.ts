@@ -1,6 +1,8 @@
+import { ForetokenError } from '../errors.js';
+
 /** Words of a guard, Int32 each. */
 const word = {
-  /** 1 while the runtime computes in the guarded thread. */
+  /** 1 while the runtime computes in the guarded thread, or may. */
   busy: 0,
   /** 1 asks the thread to begin nothing more. */
   stop: 1,
@@ -31,15 +33,38 @@ export class RunGuard {
     Atomics.store(this.#words, word.stop, 1);
   }
 
-  /** Marks the thread as busy while `work` runs. */
-  async during<T>(work: () => Promise<T>): Promise<T> {
+  get busy(): boolean {
+    return Atomics.load(this.#words, word.busy) === 1;
+  }
+
+  /** Marks the thread as busy: it must not be ended. */
+  hold(): void {
     Atomics.store(this.#words, word.busy, 1);
+  }
+
+  release(): void {
+    Atomics.store(this.#words, word.busy, 0);
+    Atomics.notify(this.#words, word.busy);
+  }
+
+  /**
+   * Marks the thread as busy while `work` runs. It is marked first and looks for a stop then, so that whoever asks for a
+   * stop first and looks whether it is busy then may end it if it is not.
+   * @throws ForetokenError CLOSED once a stop was asked for
+   */
+  async during<T>(work: () => Promise<T>): Promise<T> {
+    this.hold();
     try {
+      this.check();
       return await work();
     } finally {
-      Atomics.store(this.#words, word.busy, 0);
-      Atomics.notify(this.#words, word.busy);
+      this.release();
     }
+  }
+
+  /** @throws ForetokenError CLOSED once a stop was asked for */
+  check(): void {
+    if (this.stopped) throw new ForetokenError('CLOSED', 'the thread was asked to stop');
   }
 
   /** Asks for a stop and blocks this thread until the run in flight has ended. */

@@ -33,7 +33,6 @@ export const paceRuns = (by: Pace | undefined): void => {
 
 async function guarded<T>(work: () => Promise<T>): Promise<T> {
   if (!guard) return work();
-  if (guard.stopped) throw new ForetokenError('CLOSED', 'the thread was asked to stop');
   const result = await guard.during(work);
   await pace?.rest(() => guard!.stopped);
   return result;
