@@ -116,6 +116,8 @@ const leastDeadlineMs = 50;
 const warmDeadlineMs = 2000;
 /** Steps in which nobody asked, one after the other, that refinement is shown of a history: who was not there saw more. */
 const mostSilence = 100;
+/** Codes of what befalls a model that was opened; it may pass. */
+const modelFailures: readonly string[] = ['WORKER_FAILED', 'MODEL_UNAVAILABLE'];
 /** Longest that warming keeps the thread from its ticks, ms, beyond one step's work. */
 const warmSliceMs = 10;
 const q50 = quantileLevels.indexOf(0.5);
@@ -165,7 +167,8 @@ export class ForecastEngine implements Forecaster {
   });
 
   /**
-   * Opens what the options ask for. A model that is missing or corrupt is an event, not an error.
+   * Opens what the options ask for. A model that is missing or corrupt is an event, not an error; where only its worker
+   * failed it is tried again with the steps, unless they are to be repeatable.
    * @throws ForetokenError INVALID_OPTION
    */
   static async open(options: EngineOptions): Promise<ForecastEngine> {
@@ -184,6 +187,7 @@ export class ForecastEngine implements Forecaster {
           horizonsMs: options.horizonsMs,
           modelPath,
           weights,
+          ...(options.deterministic ? { deadlineMs: Number.POSITIVE_INFINITY } : {}),
         });
         lineage = await Lineage.open(options.refine === false ? undefined : options.refinedFolder, weights);
         for (const reason of lineage.damaged)
@@ -225,6 +229,7 @@ export class ForecastEngine implements Forecaster {
       ...(options.deterministic ? { mostInAll: mostInReplay } : {}),
     });
     this.#frame = this.#newFrame(64);
+    if (lstm?.failure) this.#lostModel(lstm.failure);
   }
 
   async step(demand: Float64Array, rows: number): Promise<ForecastFrame> {
@@ -534,11 +539,16 @@ export class ForecastEngine implements Forecaster {
       this.#lstmWorks = true;
       return frames;
     } catch (error) {
-      if (!(error instanceof ForetokenError) || error.code !== 'WORKER_FAILED') throw error;
-      if (this.#lstmWorks) this.#tell('engine', `classical forecasters for now: ${error.message}`);
-      this.#lstmWorks = false;
+      const isKnown = error instanceof ForetokenError && modelFailures.includes(error.code);
+      if (!isKnown) throw error;
+      this.#lostModel(error);
       return undefined;
     }
+  }
+
+  #lostModel(error: Error): void {
+    if (this.#lstmWorks) this.#tell('engine', `classical forecasters for now: ${error.message}`);
+    this.#lstmWorks = false;
   }
 
   /** How long the model may take for this step. */
@@ -549,7 +559,8 @@ export class ForecastEngine implements Forecaster {
   }
 
   async #maybeRefine(): Promise<void> {
-    if (!this.#options.refine || !this.#weights || !this.#lstm || this.#refining) return;
+    // Without a model that works there is nobody to hear of it.
+    if (!this.#options.refine || !this.#weights || !this.#lstm || !this.#lstmWorks || this.#refining) return;
     const trainingSteps = this.#schedule.due(this.#recent.steps);
     if (trainingSteps === 0) return;
     const work = this.#refine(this.#weights, trainingSteps).catch((error: unknown) => {

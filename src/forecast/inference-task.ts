@@ -2,12 +2,22 @@
 // runtime: where that cannot be loaded, only the worker may fail.
 import type { ModelShape } from '../learn/model.js';
 
-/** Words of the control block, Int32 each. */
+/** Larger chunks fall out of the cache, smaller ones pay for each call. */
+export const chunkRows = 1024;
+
+/** Words of the control block, Int32 each: how far a step has come. A new worker goes on from there. */
 export const control = {
-  /** The step that was begun last, and how many rows have taken it in: a new worker goes on from there. */
+  /** The step that was begun last. */
   step: 0,
+  /** Rows that have taken it in. */
   rowsDone: 1,
-  length: 2,
+  /** Rows whose features have; beyond `rowsDone` while the models compute. */
+  rowsFeatured: 2,
+  /** Active rows among those in between. */
+  active: 3,
+  /** Models that have computed for them. */
+  modelsDone: 4,
+  length: 5,
 } as const;
 
 /** Places in `InferenceTask.costs`. */
@@ -39,6 +49,8 @@ export interface InferenceTask {
   costs: SharedArrayBuffer;
   guard: SharedArrayBuffer;
   features: SharedArrayBuffer;
+  /** Features of the active rows that the models compute for, float32, and their numbers, Uint32; `chunkRows` of each. */
+  chunk: { features: SharedArrayBuffer; rows: SharedArrayBuffer };
   models: ModelMemory[];
   /** Steps to take in, oldest first; `index` counts from 1. */
   steps: { index: number; demand: Float64Array; resets: readonly number[] }[];

@@ -5,10 +5,10 @@ import { RunGuard } from '../learn/run-guard.js';
 import { createSession, guardRuns, indices, runSession, type Session, type Tensor, tensor } from '../learn/session.js';
 import { FeatureBank, featureCount } from './features.js';
 import { quantileCount } from './forecaster.js';
-import { control, costs, type InferenceTask } from './inference-task.js';
+import { chunkRows, control, costs, type InferenceTask } from './inference-task.js';
 
-/** Larger chunks fall out of the cache, smaller ones pay for each call. */
-const chunkRows = 1024;
+/** A model's state of all rows. */
+type Recurrent = Record<'h' | 'c', Float32Array>;
 
 /** What a worker keeps between tasks; it can be made anew from any task. */
 class Engine {
@@ -27,7 +27,8 @@ class Engine {
   /** Indices of the model's outputs at those. */
   readonly #outputs: Tensor;
   readonly #grid: Float32Array;
-  readonly #active = new Uint32Array(chunkRows);
+  readonly #chunkFeatures: Float32Array;
+  readonly #active: Uint32Array;
   readonly #parameters: { version: number; values: Float32Array }[] = [];
 
   static async open(task: InferenceTask): Promise<Engine> {
@@ -45,6 +46,8 @@ class Engine {
     this.#session = session;
     this.#shape = task.shape;
     this.#bank = new FeatureBank(task.rows, task.features);
+    this.#chunkFeatures = new Float32Array(task.chunk.features);
+    this.#active = new Uint32Array(task.chunk.rows);
     const states = chunkRows * task.shape.hidden;
     [this.#h, this.#c, this.#nextH, this.#nextC] = Array.from({ length: 4 }, () => new Float32Array(states)) as [
       Float32Array,
@@ -88,6 +91,7 @@ class Engine {
         let total = 0;
         for (let row = 0; row < step.demand.length; row++) total += step.demand[row]!;
         this.#bank.advanceTotal(total);
+        Atomics.store(words, control.rowsFeatured, 0);
         Atomics.store(words, control.rowsDone, 0);
         Atomics.store(words, control.step, step.index);
       }
@@ -102,13 +106,43 @@ class Engine {
     const { hidden } = this.#shape;
     const spent = new Float64Array(task.costs);
     const began = performance.now();
+    // Another worker may have been lost while its models computed: features that took the demand in must not again.
+    if (Atomics.load(words, control.rowsFeatured) <= Atomics.load(words, control.rowsDone))
+      this.#feature(task, demand, states, words);
+    const count = Atomics.load(words, control.active);
+    this.#x.set(this.#chunkFeatures.subarray(0, count * featureCount));
+    const featured = performance.now();
+    for (let model = Atomics.load(words, control.modelsDone); count > 0 && model < task.models.length; model++) {
+      const { h, c } = states[model]!;
+      this.#overRuns(count, (first, at, length) => {
+        copy(h, at * hidden, length * hidden, this.#h, first * hidden);
+        copy(c, at * hidden, length * hidden, this.#c, first * hidden);
+      });
+      await this.#infer(this.#parameters[model]!.values, count);
+      // The runtime may have taken so long that another worker has this memory now.
+      guard.check();
+      this.#overRuns(count, (first, at, length) => {
+        copy(this.#nextH, first * hidden, length * hidden, h, at * hidden);
+        copy(this.#nextC, first * hidden, length * hidden, c, at * hidden);
+      });
+      this.#publish(task, results[model]!, count);
+      Atomics.store(words, control.modelsDone, model + 1);
+    }
+    Atomics.store(words, control.rowsDone, Atomics.load(words, control.rowsFeatured));
+    spent[costs.features]! += featured - began;
+    spent[costs.model]! += performance.now() - featured;
+  }
+
+  /** Takes a chunk's demand into the features, and lays those of its active rows down for the models. */
+  #feature(task: InferenceTask, demand: Float64Array, states: readonly Recurrent[], words: Int32Array): void {
+    const { hidden } = this.#shape;
     let row = Atomics.load(words, control.rowsDone);
     let count = 0;
     for (; row < demand.length && count < chunkRows; row++) {
       const isNew = !this.#bank.isActive(row);
       // Most rows of most tables: what was forecast for such a row is nothing, and stays so.
       if (isNew && demand[row] === 0) continue;
-      if (this.#bank.advance(row, demand[row]!, this.#x, count * featureCount)) {
+      if (this.#bank.advance(row, demand[row]!, this.#chunkFeatures, count * featureCount)) {
         if (isNew)
           for (const { h, c } of states) {
             h.fill(0, row * hidden, (row + 1) * hidden);
@@ -117,23 +151,9 @@ class Engine {
         this.#active[count++] = row;
       } else this.#silence(task, row);
     }
-    const featured = performance.now();
-    for (let model = 0; count > 0 && model < task.models.length; model++) {
-      const { h, c } = states[model]!;
-      this.#overRuns(count, (first, at, length) => {
-        copy(h, at * hidden, length * hidden, this.#h, first * hidden);
-        copy(c, at * hidden, length * hidden, this.#c, first * hidden);
-      });
-      await this.#infer(this.#parameters[model]!.values, count);
-      this.#overRuns(count, (first, at, length) => {
-        copy(this.#nextH, first * hidden, length * hidden, h, at * hidden);
-        copy(this.#nextC, first * hidden, length * hidden, c, at * hidden);
-      });
-      this.#publish(task, results[model]!, count);
-    }
-    Atomics.store(words, control.rowsDone, row);
-    spent[costs.features]! += featured - began;
-    spent[costs.model]! += performance.now() - featured;
+    Atomics.store(words, control.active, count);
+    Atomics.store(words, control.modelsDone, 0);
+    Atomics.store(words, control.rowsFeatured, row);
   }
 
   /** Nothing is forecast for a row from here on. */
@@ -201,11 +221,16 @@ function copy(from: Float32Array, at: number, length: number, to: Float32Array, 
 }
 
 let engine: Engine | undefined;
+let guard: RunGuard;
 
 /** Takes in the task's steps. Returns an error as a value, because structured clone would drop its code. */
 export default async function infer(task: InferenceTask): Promise<ErrorRecord | undefined> {
   try {
-    guardRuns(new RunGuard(task.guard));
+    guard = new RunGuard(task.guard);
+    // The runtime is loaded: it was held until then, see `InferenceWorker`.
+    guard.release();
+    guard.check();
+    guardRuns(guard);
     if (engine?.id !== task.id) engine = await Engine.open(task);
     await engine.run(task);
     return undefined;

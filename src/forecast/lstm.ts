@@ -1,21 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Piscina } from 'piscina';
-import { type ErrorRecord, ForetokenError, fromErrorRecord } from '../errors.js';
+import { ForetokenError, fromErrorRecord } from '../errors.js';
 import { inTime } from '../in-time.js';
-import {
-  fingerprint,
-  type LstmWeights,
-  type ModelShape,
-  parameterCount,
-  readWeights,
-  sameShape,
-} from '../learn/model.js';
-import { guardExit, RunGuard, unguardExit } from '../learn/run-guard.js';
-import { modelsFolder, workerFile } from '../paths.js';
+import { fingerprint, type LstmWeights, type ModelShape, parameterCount, readWeights, sameShape } from '../learn/model.js';
+import { modelsFolder } from '../paths.js';
 import { FeatureBank, featureCount, featureVersion } from './features.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
-import { control, costs, type InferenceTask, type ModelMemory } from './inference-task.js';
+import { chunkRows, control, costs, type InferenceTask, type ModelMemory } from './inference-task.js';
+import { InferenceWorker } from './inference-worker.js';
 import type { StateWalk } from './state-walk.js';
 
 /** The model that ships with the package; its weights lie beside it, with `.weights.bin` for `.onnx`. */
@@ -35,7 +27,10 @@ export interface LstmOptions {
   weights?: LstmWeights;
   /** Name of the first model in frames. Default `lstm`. */
   name?: string;
-  /** A step that takes longer is reported as failed. Default 5,000; Infinity waits, as a replay must. */
+  /**
+   * A step that takes longer is reported as failed. Default 5,000; Infinity waits, as a replay must, and has a worker that
+   * fails while it opens the model be an error, instead of trying again with the steps.
+   */
   deadlineMs?: number;
 }
 
@@ -48,32 +43,49 @@ const mostModels = 3;
 const mostSpare = 2;
 /** Steps kept for a worker that is late or has died. Beyond it the oldest are given up. */
 const maxPendingSteps = 16;
+/**
+ * A worker that fails is tried again with the next step; one that fails again after so long, ms, and then after twice as
+ * long each time: to begin one takes half a second of processor time.
+ */
+const firstPauseMs = 10_000;
+const longestPauseMs = 300_000;
+/** Workers that hang where they cannot be ended; while there are so many, none is begun. */
+const mostLeftBehind = 3;
+/** How long closing waits for what the worker is at, ms; it takes milliseconds. */
+const closePatienceMs = 2_000;
 let lastId = 0;
 
 /**
  * The LSTM over all rows, streaming: state is carried from step to step in shared memory, and one worker
- * thread computes. A worker that dies is replaced and goes on where it stopped; a step it could not do in
- * time is made up with the next. Several models (refined and unrefined weights) can run over the same features.
+ * thread computes. A worker that dies or hangs is replaced and goes on where it stopped; a step it could not do in
+ * time is made up with the next. After workers that failed one after the other none is tried for a while, and steps
+ * are given up. Several models (refined and unrefined weights) can run over the same features.
  */
 export class LstmForecaster implements Forecaster {
   readonly name: string;
-  /** Whoever may end the process must know it: see `guardExit`. */
-  readonly guard = new RunGuard();
   readonly #options: Required<Omit<LstmOptions, 'modelPath' | 'weights'>>;
-  readonly #task: Omit<InferenceTask, 'steps'>;
+  readonly #task: Omit<InferenceTask, 'steps' | 'guard'>;
   readonly #bank: FeatureBank;
   readonly #frames: ForecastFrame[] = [];
   readonly #versions = { last: 0 };
   readonly #pending: PendingStep[] = [];
   /** Memory of steps that are done. */
   readonly #spare: SharedArrayBuffer[] = [];
-  #resets: number[] = [];
+  #resets = new Set<number>();
   #stepIndex = 0;
   #running: Promise<void> | undefined;
   #closed = false;
-  private readonly pool: Piscina;
+  #worker: InferenceWorker | undefined;
+  #leftBehind = 0;
+  /** Workers that failed since one last answered, why the last did, and until when none is tried. */
+  #failures = 0;
+  #failure: ForetokenError | undefined;
+  #pauseEndMs = 0;
 
-  /** @throws ForetokenError INVALID_OPTION; MODEL_UNAVAILABLE with the path and the reason */
+  /**
+   * @throws ForetokenError INVALID_OPTION; MODEL_UNAVAILABLE with the path and the reason; WORKER_FAILED if the deadline is
+   * Infinity, else see `failure`
+   */
   static async open(options: LstmOptions): Promise<LstmForecaster> {
     const { rows, stepMs, horizonsMs } = options;
     if (!Number.isInteger(rows) || rows < 1) throw invalid('rows', 'a whole number, at least 1', rows);
@@ -88,6 +100,8 @@ export class LstmForecaster implements Forecaster {
       // An empty task opens the session and tries it, so that a bad model is found here and not at the first step.
       await forecaster.#run([]);
     } catch (error) {
+      if (forecaster.failure?.code === 'WORKER_FAILED' && options.deadlineMs !== Number.POSITIVE_INFINITY)
+        return forecaster;
       await forecaster.close();
       throw error;
     }
@@ -112,22 +126,14 @@ export class LstmForecaster implements Forecaster {
       horizonsMs: this.#options.horizonsMs,
       control: words,
       costs: new SharedArrayBuffer(8 * costs.length),
-      guard: this.guard.buffer,
       features,
+      chunk: {
+        features: new SharedArrayBuffer(4 * chunkRows * featureCount),
+        rows: new SharedArrayBuffer(4 * chunkRows),
+      },
       models: [],
     };
     this.addModel(name, weights);
-    this.pool = new Piscina({
-      filename: workerFile('forecast/lstm-worker'),
-      execArgv: [],
-      minThreads: 1,
-      maxThreads: 1,
-      // Between steps the thread sleeps in the event loop; spinning or blocking would gain nothing here.
-      atomics: 'disabled',
-    });
-    // A worker's death is reported by the step that was lost with it.
-    this.pool.on('error', () => {});
-    guardExit(this.guard);
   }
 
   /** What all steps so far took in the worker, ms. */
@@ -139,6 +145,11 @@ export class LstmForecaster implements Forecaster {
   /** Models that run, in the order of the frames of `stepAll`. */
   get models(): readonly string[] {
     return this.#frames.map((frame) => frame.engines[0]!);
+  }
+
+  /** Why the worker failed last; undefined once one has answered since. */
+  get failure(): ForetokenError | undefined {
+    return this.#failure;
   }
 
   get shape(): ModelShape {
@@ -205,8 +216,8 @@ export class LstmForecaster implements Forecaster {
   /**
    * Like `step`, with a frame per model. The arrays are the forecaster's own and hold until the next step.
    * @param deadlineMs default: the one it was opened with
-   * @throws ForetokenError WORKER_FAILED if the worker is late or died: the step is then made up with the next;
-   * CLOSED; INVALID_ARGUMENT
+   * @throws ForetokenError WORKER_FAILED if the worker is late, died or hangs: the step is then made up with the next, unless
+   * several failed; MODEL_UNAVAILABLE as `open`, after a worker failed there; CLOSED; INVALID_ARGUMENT
    */
   async stepAll(
     demand: Float64Array,
@@ -219,17 +230,16 @@ export class LstmForecaster implements Forecaster {
         'INVALID_ARGUMENT',
         `rows must be 0 to ${Math.min(this.#options.rows, demand.length)}, got ${rows}`,
       );
+    const index = ++this.#stepIndex;
+    if (performance.now() < this.#pauseEndMs) throw fromErrorRecord(this.#failure!);
     const own = this.#room(rows);
     own.set(demand.subarray(0, rows));
     // What is not a demand counts as none: one bad number would stay in a row's averages for ever.
     for (let row = 0; row < rows; row++)
       if (!(own[row]! >= 0 && own[row]! <= maxDemand)) own[row] = own[row]! > maxDemand ? maxDemand : 0;
-    if (this.#pending.length === maxPendingSteps) {
-      const given = this.#pending.shift()!;
-      this.#resets.push(...given.resets);
-    }
-    this.#pending.push({ index: ++this.#stepIndex, demand: own, resets: this.#resets });
-    this.#resets = [];
+    if (this.#pending.length === maxPendingSteps) this.#giveUp(1);
+    this.#pending.push({ index, demand: own, resets: [...this.#resets] });
+    this.#resets.clear();
     const late = () =>
       new ForetokenError('WORKER_FAILED', `the inference worker did not answer within ${deadlineMs} ms`);
     await inTime(deadlineMs, this.#drain(), late);
@@ -240,7 +250,7 @@ export class LstmForecaster implements Forecaster {
   reset(row: number): void {
     if (!(Number.isInteger(row) && row >= 0 && row < this.#options.rows))
       throw new ForetokenError('INVALID_ARGUMENT', `row must be 0 to ${this.#options.rows - 1}, got ${row}`);
-    this.#resets.push(row);
+    this.#resets.add(row);
   }
 
   /** Whether every step handed over has been taken in. */
@@ -264,7 +274,7 @@ export class LstmForecaster implements Forecaster {
       for (const model of this.#task.models) new Float32Array(model[key], 4 * row * hidden, hidden).set(state);
     }
     // What was to be forgotten of the row was so before this.
-    this.#resets = this.#resets.filter((reset) => reset !== row);
+    this.#resets.delete(row);
   }
 
   /** Forgets all rows, and all of them together. While it is idle. */
@@ -272,7 +282,7 @@ export class LstmForecaster implements Forecaster {
     const { features, models } = this.#task;
     for (const memory of [features, ...models.flatMap(({ h, c, quantiles }) => [h, c, quantiles])])
       new Uint8Array(memory).fill(0);
-    this.#resets = [];
+    this.#resets.clear();
   }
 
   /**
@@ -281,6 +291,7 @@ export class LstmForecaster implements Forecaster {
    */
   walk(walk: StateWalk): void {
     const { models, rows, shape } = this.#task;
+    for (const row of this.#resets) this.#bank.reset(row);
     this.#bank.walk(walk);
     const prints = models.map(({ weights }) => fingerprint(new Float32Array(weights)));
     const left = new Set(models.slice(1));
@@ -296,7 +307,7 @@ export class LstmForecaster implements Forecaster {
     }
     walk.afterwards(() => {
       // What was to be forgotten was so before this.
-      this.#resets = [];
+      this.#resets.clear();
       const [first] = models;
       for (const model of left)
         for (const key of ['h', 'c'] as const) new Float32Array(model[key]).set(new Float32Array(first![key]));
@@ -306,11 +317,11 @@ export class LstmForecaster implements Forecaster {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.guard.stop();
+    this.#worker?.stop();
     // Ending a thread while the runtime computes aborts the process: the run in flight ends first.
-    await this.#running?.catch(() => {});
-    await this.pool.close();
-    unguardExit(this.guard);
+    const ending = this.#running?.catch(() => {}) ?? Promise.resolve();
+    await inTime(closePatienceMs, ending, () => new Error('it hangs')).catch(() => {});
+    await this.#worker?.end();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -343,15 +354,52 @@ export class LstmForecaster implements Forecaster {
     return new Float64Array(fits ? spare : new SharedArrayBuffer(8 * rows), 0, rows);
   }
 
+  /** Gives up the oldest pending steps. */
+  #giveUp(count: number): void {
+    for (const { resets } of this.#pending.splice(0, count)) for (const row of resets) this.#resets.add(row);
+  }
+
   async #run(steps: PendingStep[]): Promise<void> {
-    let record: ErrorRecord | undefined;
     try {
-      record = (await this.pool.run({ ...this.#task, steps } satisfies InferenceTask)) as ErrorRecord | undefined;
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new ForetokenError('WORKER_FAILED', `the inference worker died: ${reason}`, { cause });
+      const record = await this.#begun().run({ ...this.#task, steps });
+      if (record) throw fromErrorRecord(record);
+      this.#failures = 0;
+      this.#failure = undefined;
+    } catch (error) {
+      if (!this.#closed && error instanceof ForetokenError) await this.#failed(error);
+      throw error;
     }
-    if (record) throw fromErrorRecord(record);
+  }
+
+  /** The worker there is, or another for one that died. */
+  #begun(): InferenceWorker {
+    if (this.#closed) throw new ForetokenError('CLOSED', 'the forecaster was closed');
+    if (this.#leftBehind >= mostLeftBehind)
+      throw new ForetokenError('WORKER_FAILED', `${this.#leftBehind} inference workers hang`);
+    if (this.#worker?.isGone) {
+      void this.#worker.end();
+      this.#worker = undefined;
+    }
+    this.#worker ??= new InferenceWorker();
+    return this.#worker;
+  }
+
+  async #failed(error: ForetokenError): Promise<void> {
+    this.#failure = error;
+    const again = ++this.#failures - 2;
+    if (again >= 0) {
+      this.#pauseEndMs = performance.now() + Math.min(firstPauseMs * 2 ** again, longestPauseMs);
+      this.#giveUp(this.#pending.length);
+    }
+    // Others see that it is being ended, and do not hand over anything until its memory is at rest.
+    const worker = this.#worker;
+    this.#worker = undefined;
+    const left = await worker?.end();
+    if (!left) return;
+    this.#leftBehind++;
+    void left.gone.then(() => {
+      this.#leftBehind--;
+    });
   }
 }
 

@@ -3,12 +3,16 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { Piscina } from 'piscina';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type EngineEvent, type EngineOptions, ForecastEngine } from '../../src/forecast/engine.js';
 import { featureCount, featureVersion } from '../../src/forecast/features.js';
-import { LstmForecaster, shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
+import { lookMs, mostLooks } from '../../src/forecast/inference-worker.js';
+import { shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
 import { encodeWeights, modelShape, parameterCount } from '../../src/learn/model.js';
+import { Refiner } from '../../src/learn/refiner.js';
 import { installWithout } from './install.js';
+import { sabotage } from './sabotage.js';
 import { flawOf, kinds, poisson } from './series.js';
 
 const series = poisson(30, 4, 12, kinds.periodic!);
@@ -32,15 +36,6 @@ function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'foretoken-ladder-'));
   onTestFinished(() => rmSync(path, { recursive: true, force: true }));
   return path;
-}
-
-/** The forecaster inside an engine, to do harm to. */
-async function openWithModel(options: Partial<EngineOptions> = {}) {
-  const open = vi.spyOn(LstmForecaster, 'open');
-  onTestFinished(() => open.mockRestore());
-  const opened = await openWith(options);
-  const model = (await open.mock.results[0]!.value) as LstmForecaster;
-  return { ...opened, model };
 }
 
 async function stepsOf(engine: ForecastEngine, steps: number[][]): Promise<void> {
@@ -107,16 +102,17 @@ describe('a rung of the ladder that breaks', () => {
     writeFileSync(join(place, 'run.mjs'), script);
     const { stdout } = await promisify(execFile)(process.execPath, [join(place, 'run.mjs')], { cwd: place });
     const { events, median } = JSON.parse(stdout) as { events: string[]; median: number };
-    expect(events).toEqual([expect.stringContaining('classical forecasters instead')]);
+    expect(events).toEqual([expect.stringContaining('classical forecasters for now')]);
     expect(median).toBeGreaterThan(1);
   });
 
   it('(a worker that dies) is replaced, and the model forecasts as if it had not', async () => {
-    const { engine, events, model } = await openWithModel();
+    const { runs } = sabotage();
     const { engine: other } = await openWith();
+    const { engine, events } = await openWith();
     await stepsOf(engine, series.slice(0, 20));
-    const { pool } = model as unknown as { pool: { threads: { terminate(): Promise<number> }[] } };
-    await pool.threads[0]!.terminate();
+    const { threads } = runs.mock.contexts.at(-1) as Piscina;
+    await threads[0]!.terminate();
     await stepsOf(engine, series.slice(20));
     await stepsOf(other, series);
     const demand = Float64Array.of(3, 3, 3, 3);
@@ -130,8 +126,59 @@ describe('a rung of the ladder that breaks', () => {
     });
   });
 
+  it('(a worker that fails to open the model) is one event, and another when the model forecasts at last', async () => {
+    const { harm, heal, runs } = sabotage();
+    const refining = vi.spyOn(Refiner.prototype, 'run');
+    const { engine: other } = await openWith();
+    harm('throw', true);
+    runs.mockClear();
+    const { engine, events } = await openWith({ deterministic: false, refine: true });
+    const told = [{ kind: 'engine', message: expect.stringContaining('classical forecasters for now: ') }];
+    expect(events).toMatchObject(told);
+    for (let i = 0; i < 10; i++) await stepsOf(engine, series);
+    expect(events).toMatchObject(told);
+    expect(engine.modelFrame()).toBeUndefined();
+    // Once to open it and once more; to train a model that nobody hears is of no use.
+    expect(runs).toHaveBeenCalledTimes(2);
+    expect(refining).not.toHaveBeenCalled();
+    // What it knows can be kept and put back, be the model there or not.
+    expect(engine.save(Int32Array.of(0))).toBeDefined();
+    expect(engine.likeness).toBe(other.likeness);
+    heal('throw');
+    const now = performance.now.bind(performance);
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + 10_000);
+    for (let i = 0; i < 100 && !engine.modelFrame(); i++) await stepsOf(engine, series.slice(0, 1));
+    expect(events).toMatchObject([...told, { kind: 'engine', message: 'the model forecasts again' }]);
+    expect(engine.modelFrame()!.quantiles[0]).toBeGreaterThan(0);
+  });
+
+  it('(a worker that fails to open the model of a run to be repeated) is one event, and no other follows', async () => {
+    const { harm, runs } = sabotage();
+    harm('throw');
+    const { engine, events } = await openWith();
+    await stepsOf(engine, series);
+    expect(events).toMatchObject([{ message: expect.stringContaining('no model, classical forecasters instead: ') }]);
+    expect(runs).toHaveBeenCalledTimes(1);
+  });
+
+  it('(a worker that hangs) is one event, and another when it was replaced', async () => {
+    const { harm, suffered } = sabotage();
+    const { engine, events } = await openWith({ stepMs: 100, deterministic: false });
+    await stepsOf(engine, series.slice(0, 5));
+    harm('hang');
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    await stepsOf(engine, series.slice(5, 6));
+    await suffered();
+    for (let i = 0; i <= mostLooks; i++) await vi.advanceTimersByTimeAsync(lookMs);
+    for (let i = 0; i < 100 && events.length < 2; i++) await stepsOf(engine, series.slice(6, 7));
+    expect(events).toMatchObject([
+      { kind: 'engine', message: expect.stringContaining('classical forecasters for now') },
+      { kind: 'engine', message: 'the model forecasts again' },
+    ]);
+  });
+
   it('(a worker that is late) is one event, and another when it answers again', async () => {
-    const { engine, events } = await openWithModel({ stepMs: 100, deterministic: false });
+    const { engine, events } = await openWith({ stepMs: 100, deterministic: false });
     await stepsOf(engine, series.slice(0, 5));
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     onTestFinished(() => void vi.useRealTimers());
@@ -148,7 +195,7 @@ describe('a rung of the ladder that breaks', () => {
   });
 
   it('(a worker that only just begins) is no event while forecasters are warmed, and nobody waits', async () => {
-    const { engine, events } = await openWithModel({ stepMs: 100, deterministic: false });
+    const { engine, events } = await openWith({ stepMs: 100, deterministic: false });
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     onTestFinished(() => void vi.useRealTimers());
     const data = Float32Array.from(series.slice(0, 3).flat());

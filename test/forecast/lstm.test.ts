@@ -1,13 +1,17 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Piscina } from 'piscina';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { forgetAfterSteps } from '../../src/forecast/features.js';
 import { quantileCount } from '../../src/forecast/forecaster.js';
+import { lookMs, mostFirstLooks, mostLooks } from '../../src/forecast/inference-worker.js';
 import { LstmForecaster, type LstmOptions, shippedModelPath, weightsPathOf } from '../../src/forecast/lstm.js';
 import { readWeights } from '../../src/learn/model.js';
 import { Random } from '../../src/learn/random.js';
 import { sequenceModel } from '../../src/learn/sequence-graph.js';
+import { carry } from './carry.js';
+import { sabotage } from './sabotage.js';
 
 const open: LstmForecaster[] = [];
 const openForecaster = async (options: Partial<LstmOptions> = {}) => {
@@ -203,16 +207,134 @@ describe('the LSTM forecaster', () => {
 });
 
 describe('a worker of the LSTM that fails', () => {
-  const killWorker = (forecaster: LstmForecaster) => forecaster['pool'].threads[0]!.terminate();
+  /** Of a forecaster that is at rest. */
+  const killWorker = async (harmed: ReturnType<typeof sabotage>) => {
+    const pool = harmed.runs.mock.contexts.at(-1) as Piscina;
+    await pool.threads[0]!.terminate();
+  };
+  /** So many looks in which nothing moves come due; the first may find that something did. */
+  const lookOn = async (looks: number) => {
+    for (let i = 0; i <= looks; i++) await vi.advanceTimersByTimeAsync(lookMs);
+  };
+  const fakeLooks = () => void vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
 
   it('is replaced when it dies, and the state goes on', async () => {
-    const forecaster = await openForecaster();
+    const harmed = sabotage();
     const plain = await openForecaster();
-    await run(forecaster, 15);
+    const forecaster = await openForecaster();
     await run(plain, 15);
-    await killWorker(forecaster);
+    await run(forecaster, 15);
+    await killWorker(harmed);
     const quantiles = await run(forecaster, 5, 4, 2);
     expect(quantiles).toEqual(await run(plain, 5, 4, 2));
+  });
+
+  it.each(['hang', 'block', 'block-second'] as const)(
+    'is given up when it does not answer (%s), and the state goes on',
+    async (how) => {
+      const harmed = sabotage();
+      const plain = await openForecaster();
+      const forecaster = await openForecaster();
+      const weights = await readWeights(weightsPathOf(shippedModelPath));
+      for (const each of [plain, forecaster]) each.addModel('refined', weights);
+      await run(plain, 15);
+      await run(forecaster, 15);
+      harmed.harm(how);
+      fakeLooks();
+      const demand = Float64Array.of(5, 50, 0, 5000);
+      const step = forecaster.step(demand, 4);
+
+      const failing = expect(step).rejects.toMatchObject({
+        code: 'WORKER_FAILED',
+        message: expect.stringContaining('hangs'),
+      });
+      await harmed.suffered();
+      await lookOn(mostLooks);
+      await failing;
+      // A thread is not ended while the runtime works in it: that would abort the process.
+      expect(harmed.ended).toHaveBeenCalledTimes(how === 'hang' ? 1 : 0);
+      await plain.step(demand, 4);
+      expect(await run(forecaster, 5, 4, 2)).toEqual(await run(plain, 5, 4, 2));
+      // What comes back late changes nothing.
+      harmed.letGo();
+      await vi.waitFor(() => expect(harmed.ended).toHaveBeenCalledTimes(1), 10_000);
+      expect(await run(forecaster, 5, 4, 3)).toEqual(await run(plain, 5, 4, 3));
+    },
+  );
+
+  it('is not waited for by closing when it hangs, nor ended in the runtime', async () => {
+    const harmed = sabotage();
+    const forecaster = await openForecaster();
+    harmed.harm('block');
+    const step = forecaster.step(Float64Array.of(5), 1).catch(() => {});
+    await harmed.suffered();
+    await forecaster.close();
+    expect(harmed.ended).not.toHaveBeenCalled();
+    harmed.letGo();
+    await step;
+    await vi.waitFor(() => expect(harmed.ended).toHaveBeenCalledTimes(1), 10_000);
+  });
+
+  it.each(['hang', 'block-open', 'throw', 'exit'] as const)(
+    'is tried again with the steps when opening meets a %s',
+    async (how) => {
+      const harmed = sabotage();
+      harmed.harm(how);
+      fakeLooks();
+      const opening = openForecaster({ deadlineMs: 60_000 });
+      await harmed.suffered();
+      await lookOn(mostFirstLooks);
+      const forecaster = await opening;
+      expect(forecaster.failure).toMatchObject({ code: 'WORKER_FAILED' });
+      const plain = await openForecaster();
+      expect(await run(forecaster, 5)).toEqual(await run(plain, 5));
+      expect(forecaster.failure).toBeUndefined();
+      harmed.letGo();
+    },
+  );
+
+  it('is an error of opening where every step is waited for', async () => {
+    sabotage().harm('throw');
+    await expect(openForecaster()).rejects.toMatchObject({ code: 'WORKER_FAILED' });
+  });
+
+  it('is left alone for ever longer when it fails again and again, and steps are given up meanwhile', async () => {
+    const harmed = sabotage();
+    const forecaster = await openForecaster();
+    await run(forecaster, 15);
+    harmed.harm('throw', true);
+    harmed.runs.mockClear();
+    const real = performance.now.bind(performance);
+    let laterMs = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => real() + laterMs);
+    const fails = async () =>
+      expect(forecaster.step(Float64Array.of(1, 2, 3, 4), 4)).rejects.toMatchObject({ code: 'WORKER_FAILED' });
+    for (const [pauseMs, tasks] of [
+      [0, 1],
+      [0, 2],
+      [0, 2],
+      [9_000, 2],
+      [1_000, 3],
+      [10_000, 3],
+      [10_000, 4],
+    ] as const) {
+      laterMs += pauseMs;
+      await fails();
+      expect(harmed.runs).toHaveBeenCalledTimes(tasks);
+    }
+    // Nothing writes to its memory now: what it knows can be kept.
+    expect(forecaster.isIdle).toBe(true);
+    forecaster.reset(2);
+    harmed.heal('throw');
+    const heir = await openForecaster();
+    await carry(forecaster, heir, [0, 1, 2, 3], [0, 1, 2, 3]);
+    laterMs += 300_000;
+    for (const each of [heir, forecaster]) {
+      const { quantiles } = await each.step(new Float64Array(4), 4);
+      const width = 2 * quantileCount;
+      expect([1, 2].map((row) => quantiles.slice(row * width, (row + 1) * width).some(Boolean))).toEqual([true, false]);
+    }
+    expect(forecaster.failure).toBeUndefined();
   });
 
   it('makes the step it was late for fail with a code, and makes it up with the next', async () => {
