@@ -14,6 +14,7 @@ import { LastValue } from './last.js';
 import { LongRange } from './long-range.js';
 import { LstmForecaster, shippedModelPath, weightsPathOf } from './lstm.js';
 import { Mixture, type Resolved } from './mixture.js';
+import { ModelHealth } from './model-health.js';
 import { type EngineName, type FittedKind, fittedKinds } from './names.js';
 import {
   defaultRefinementCpuPart,
@@ -125,7 +126,8 @@ const q90 = quantileLevels.indexOf(0.9);
 
 /**
  * The forecaster a user gets. Rungs, each used where the one above fails: model, classical forecasters, last
- * value. One event tells of every change of rung; a model that failed for a step is asked again in the next.
+ * value. One event tells of every change of rung that is news, see `ModelHealth`; a model that failed for a step is asked
+ * again in the next.
  */
 export class ForecastEngine implements Forecaster {
   readonly name: EngineName;
@@ -158,7 +160,7 @@ export class ForecastEngine implements Forecaster {
   #writing: Promise<void> = Promise.resolve();
   /** Engines warmed with the past of rows, by row the place within, that wait for the next step. */
   readonly #late: { beside: ForecastEngine; rows: Map<number, number>; done: () => void }[] = [];
-  #lstmWorks = true;
+  readonly #health: ModelHealth;
   #closed = false;
   #letGo = (): void => {};
   /** Resolves when it is closed. */
@@ -229,7 +231,8 @@ export class ForecastEngine implements Forecaster {
       ...(options.deterministic ? { mostInAll: mostInReplay } : {}),
     });
     this.#frame = this.#newFrame(64);
-    if (lstm?.failure) this.#lostModel(lstm.failure);
+    this.#health = new ModelHealth(options.stepMs, (message) => this.#tell('engine', message));
+    if (lstm?.failure) this.#health.failed(lstm.failure.message);
   }
 
   async step(demand: Float64Array, rows: number): Promise<ForecastFrame> {
@@ -535,20 +538,14 @@ export class ForecastEngine implements Forecaster {
     if (!this.#lstm) return undefined;
     try {
       const frames = await this.#lstm.stepAll(demand, rows, this.#deadlineMs);
-      if (!this.#lstmWorks) this.#tell('engine', 'the model forecasts again');
-      this.#lstmWorks = true;
+      this.#health.worked();
       return frames;
     } catch (error) {
       const isKnown = error instanceof ForetokenError && modelFailures.includes(error.code);
       if (!isKnown) throw error;
-      this.#lostModel(error);
+      this.#health.failed(error.message);
       return undefined;
     }
-  }
-
-  #lostModel(error: Error): void {
-    if (this.#lstmWorks) this.#tell('engine', `classical forecasters for now: ${error.message}`);
-    this.#lstmWorks = false;
   }
 
   /** How long the model may take for this step. */
@@ -560,7 +557,7 @@ export class ForecastEngine implements Forecaster {
 
   async #maybeRefine(): Promise<void> {
     // Without a model that works there is nobody to hear of it.
-    if (!this.#options.refine || !this.#weights || !this.#lstm || !this.#lstmWorks || this.#refining) return;
+    if (!this.#options.refine || !this.#weights || !this.#lstm || !this.#health.works || this.#refining) return;
     const trainingSteps = this.#schedule.due(this.#recent.steps);
     if (trainingSteps === 0) return;
     const work = this.#refine(this.#weights, trainingSteps).catch((error: unknown) => {
