@@ -2,7 +2,14 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ForetokenError, fromErrorRecord } from '../errors.js';
 import { inTime } from '../in-time.js';
-import { fingerprint, type LstmWeights, type ModelShape, parameterCount, readWeights, sameShape } from '../learn/model.js';
+import {
+  fingerprint,
+  type LstmWeights,
+  type ModelShape,
+  parameterCount,
+  readWeights,
+  sameShape,
+} from '../learn/model.js';
 import { modelsFolder } from '../paths.js';
 import { FeatureBank, featureCount, featureVersion } from './features.js';
 import { type Forecaster, type ForecastFrame, quantileCount, quantileLevels } from './forecaster.js';
