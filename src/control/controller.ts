@@ -11,6 +11,11 @@ import type { RosterEntry } from './roster.js';
 
 /** How long a stop waits for the step under way before it gives the thread up. */
 const stopPatienceMs = 10_000;
+/**
+ * How long it waits for a thread that has closed everything: it ends at once, unless an inference worker that hangs was left
+ * behind, for which Node waits.
+ */
+const endPatienceMs = 1_000;
 /** Longest that the end of a process or thread waits for its controllers. */
 const exitPatienceMs = 5_000;
 
@@ -60,6 +65,7 @@ export class Controller {
   #lastQuestion = 0;
   #alive = true;
   #stopping = false;
+  #hasEnded = (): void => {};
   /** Where the history lies. */
   history = '';
 
@@ -148,11 +154,21 @@ export class Controller {
     this.#worker.ref();
     this.#send({ type: 'stop' });
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<'late'>((resolve) => {
-      timer = setTimeout(() => resolve('late'), stopPatienceMs);
-    });
-    const outcome = await Promise.race([this.#exited, late]);
+    const outcome = await Promise.race([
+      this.#exited,
+      new Promise<'late' | 'ended'>((resolve) => {
+        timer = setTimeout(() => resolve('late'), stopPatienceMs);
+        this.#hasEnded = () => {
+          clearTimeout(timer);
+          timer = setTimeout(() => resolve('ended'), endPatienceMs);
+        };
+      }),
+    ]);
     clearTimeout(timer);
+    if (outcome === 'ended') {
+      this.#worker.unref();
+      this.#died('it has ended');
+    }
     if (outcome === 'late') {
       this.#worker.unref();
       this.#leaveUnanswered('it did not stop in time');
@@ -199,6 +215,7 @@ export class Controller {
     if (message.type === 'taken') this.history = message.history;
     else if (message.type === 'answered') this.#answer(message.id, message.answer);
     else if (message.type === 'event') this.#onEvent(message.event);
+    else if (message.type === 'ended') this.#hasEnded();
     else if (message.type === 'step') this.#onStep?.(message.report);
   }
 

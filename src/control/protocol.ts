@@ -33,6 +33,8 @@ export type FromController =
   /** The controller role came to this process later. */
   | { type: 'taken'; history: string }
   | { type: 'failed'; error: ErrorRecord }
+  /** Everything it opened is closed. */
+  | { type: 'ended' }
   | { type: 'event'; event: ForetokenEvent }
   | { type: 'step'; report: StepReport }
   | { type: 'answered'; id: number; answer: Explanation | ShadowReport | ErrorRecord };

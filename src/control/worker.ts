@@ -112,6 +112,7 @@ async function run(): Promise<void> {
     void work.end().then(() => {
       table.close();
       tellEnded();
+      send({ type: 'ended' });
       port.close();
     });
   });
