@@ -15,7 +15,14 @@ export async function checkModel(file: string, engine: EngineName = 'auto'): Pro
   if (engine !== 'auto' && engine !== 'lstm')
     throw new ForetokenError('INVALID_OPTION', `--model: expected together with --engine auto or lstm, got ${engine}`);
   try {
-    await using _ = await LstmForecaster.open({ rows: 1, stepMs: 1000, horizonsMs: [1000], modelPath: file });
+    const deadlineMs = Number.POSITIVE_INFINITY;
+    await using _ = await LstmForecaster.open({
+      rows: 1,
+      stepMs: 1000,
+      horizonsMs: [1000],
+      modelPath: file,
+      deadlineMs,
+    });
   } catch (error) {
     if (!(error instanceof ForetokenError) || error.code !== 'MODEL_UNAVAILABLE') throw error;
     const got = `${JSON.stringify(file)}: ${error.message}`;
