@@ -15,14 +15,7 @@ export async function checkModel(file: string, engine: EngineName = 'auto'): Pro
   if (engine !== 'auto' && engine !== 'lstm')
     throw new ForetokenError('INVALID_OPTION', `--model: expected together with --engine auto or lstm, got ${engine}`);
   try {
-    const deadlineMs = Number.POSITIVE_INFINITY;
-    await using _ = await LstmForecaster.open({
-      rows: 1,
-      stepMs: 1000,
-      horizonsMs: [1000],
-      modelPath: file,
-      deadlineMs,
-    });
+    await using _ = await LstmForecaster.open({ rows: 1, stepMs: 1000, horizonsMs: [1000], modelPath: file });
   } catch (error) {
     if (!(error instanceof ForetokenError) || error.code !== 'MODEL_UNAVAILABLE') throw error;
     const got = `${JSON.stringify(file)}: ${error.message}`;

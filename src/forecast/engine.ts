@@ -189,7 +189,7 @@ export class ForecastEngine implements Forecaster {
           horizonsMs: options.horizonsMs,
           modelPath,
           weights,
-          ...(options.deterministic ? { deadlineMs: Number.POSITIVE_INFINITY } : {}),
+          retries: options.deterministic !== true,
         });
         lineage = await Lineage.open(options.refine === false ? undefined : options.refinedFolder, weights);
         for (const reason of lineage.damaged)

@@ -34,11 +34,10 @@ export interface LstmOptions {
   weights?: LstmWeights;
   /** Name of the first model in frames. Default `lstm`. */
   name?: string;
-  /**
-   * A step that takes longer is reported as failed. Default 5,000; Infinity waits, as a replay must, and has a worker that
-   * fails while it opens the model be an error, instead of trying again with the steps.
-   */
+  /** A step that takes longer is reported as failed. Default 5,000; Infinity waits, as a replay must. */
   deadlineMs?: number;
+  /** Whether a worker that fails while it opens the model is tried again with the steps, instead of an error. Default false. */
+  retries?: boolean;
 }
 
 /** A step that was handed over and is not known to be done. Its demand is shared: copying it to the thread takes longer. */
@@ -70,7 +69,7 @@ let lastId = 0;
  */
 export class LstmForecaster implements Forecaster {
   readonly name: string;
-  readonly #options: Required<Omit<LstmOptions, 'modelPath' | 'weights'>>;
+  readonly #options: Required<Omit<LstmOptions, 'modelPath' | 'weights' | 'retries'>>;
   readonly #task: Omit<InferenceTask, 'steps' | 'guard'>;
   readonly #bank: FeatureBank;
   readonly #frames: ForecastFrame[] = [];
@@ -90,8 +89,8 @@ export class LstmForecaster implements Forecaster {
   #pauseEndMs = 0;
 
   /**
-   * @throws ForetokenError INVALID_OPTION; MODEL_UNAVAILABLE with the path and the reason; WORKER_FAILED if the deadline is
-   * Infinity, else see `failure`
+   * @throws ForetokenError INVALID_OPTION; MODEL_UNAVAILABLE with the path and the reason; WORKER_FAILED, unless it `retries`:
+   * see `failure` then
    */
   static async open(options: LstmOptions): Promise<LstmForecaster> {
     const { rows, stepMs, horizonsMs } = options;
@@ -107,8 +106,7 @@ export class LstmForecaster implements Forecaster {
       // An empty task opens the session and tries it, so that a bad model is found here and not at the first step.
       await forecaster.#run([]);
     } catch (error) {
-      if (forecaster.failure?.code === 'WORKER_FAILED' && options.deadlineMs !== Number.POSITIVE_INFINITY)
-        return forecaster;
+      if (options.retries && forecaster.failure?.code === 'WORKER_FAILED') return forecaster;
       await forecaster.close();
       throw error;
     }

@@ -281,7 +281,7 @@ describe('a worker of the LSTM that fails', () => {
       const harmed = sabotage();
       harmed.harm(how);
       fakeLooks();
-      const opening = openForecaster({ deadlineMs: 60_000 });
+      const opening = openForecaster({ deadlineMs: 60_000, retries: true });
       await harmed.suffered();
       await lookOn(mostFirstLooks);
       const forecaster = await opening;
@@ -293,7 +293,7 @@ describe('a worker of the LSTM that fails', () => {
     },
   );
 
-  it('is an error of opening where every step is waited for', async () => {
+  it('is an error of opening unless it is to be tried again', async () => {
     sabotage().harm('throw');
     await expect(openForecaster()).rejects.toMatchObject({ code: 'WORKER_FAILED' });
   });
