@@ -61,6 +61,7 @@ export class Controller {
   readonly #exited: Promise<void>;
   readonly #ended: Int32Array;
   #onStep: ((report: StepReport) => void) | undefined;
+  #wantsRows = false;
   readonly #questions = new Map<number, Asked>();
   #lastQuestion = 0;
   #alive = true;
@@ -135,6 +136,7 @@ export class Controller {
 
   watch(onStep: ((report: StepReport) => void) | undefined, rows: boolean): void {
     this.#onStep = onStep;
+    this.#wantsRows = rows;
     this.#send({ type: 'watch', rows });
   }
 
@@ -216,7 +218,8 @@ export class Controller {
     else if (message.type === 'answered') this.#answer(message.id, message.answer);
     else if (message.type === 'event') this.#onEvent(message.event);
     else if (message.type === 'ended') this.#hasEnded();
-    else if (message.type === 'step') this.#onStep?.(message.report);
+    // A step that ended before rows were asked for has none.
+    else if (message.type === 'step' && (message.report.rows || !this.#wantsRows)) this.#onStep?.(message.report);
   }
 
   #answer(id: number, answer: Answer | ErrorRecord): void {

@@ -53,6 +53,17 @@ const report = (foretoken: Foretoken, offer: () => void, fits: (report: StepRepo
     );
   });
 
+it('reports rows to who watches with them from the first report on', async () => {
+  const { foretoken } = await openWith({});
+  foretoken.watch(() => {});
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  // Steps end meanwhile, and are reported once this thread lets them.
+  const untilMs = performance.now() + 700;
+  while (performance.now() < untilMs);
+  const first = await new Promise<StepReport>((resolve) => foretoken.watch(resolve, { rows: true }));
+  expect(first.rows).toEqual([]);
+});
+
 /** Threads begun in the test, and whether they have ended. */
 function threads(): Map<Worker, boolean> {
   const seen = new Map<Worker, boolean>();
